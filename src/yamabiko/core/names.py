@@ -1,0 +1,27 @@
+"""Which names a room may have."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from yamabiko.core.errors import UnknownRoom
+
+LONGEST_BYTES = 255
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def room_name(text: str) -> str:
+    """Return `text` as a room's name: Unicode in form NFC, 1 to 255 bytes of UTF-8.
+
+    Raises UnknownRoom for other lengths and for characters that no one sees or that reorder text around them.
+    """
+    name = unicodedata.normalize("NFC", text)
+    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in name):
+        raise UnknownRoom("a room's name has no control characters, line separators or surrogates")
+    if not _BIDI_CONTROLS.isdisjoint(name):
+        raise UnknownRoom("a room's name has no characters that change the direction of text")
+    size = len(name.encode())
+    if not 1 <= size <= LONGEST_BYTES:
+        raise UnknownRoom(f"a room's name has 1 to {LONGEST_BYTES} bytes of UTF-8; this one has {size}")
+    return name

@@ -1,0 +1,339 @@
+"""Working doubles of the core's plugs, without an event loop: whatever waits, waits for a gate that the test opens."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from yamabiko.brokers.memory import MemoryBroker
+from yamabiko.codecs.plain import PLAIN
+from yamabiko.core.connection import Connection
+from yamabiko.core.errors import Close, UnknownRoom
+from yamabiko.core.frames import Frame
+from yamabiko.core.interfaces import Codec, Deliver
+from yamabiko.core.messages import History, Join, Position, Publication, Stream, encode_message
+from yamabiko.core.node import Node
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run `work` to its end and return its result; fail if it would have to wait."""
+    walk = Walk(work)
+    assert walk.is_done, f"{work.__qualname__} waits, where it was expected to end"
+    return walk.result()
+
+
+class Walk:
+    """A coroutine walked by hand: it runs to its first wait, and each `go_on` runs it to the next."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._work = work
+        self._value: Any = None
+        self.error: Exception | None = None
+        self.is_done = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        assert not self.is_done
+        try:
+            self._work.send(None)
+        except StopIteration as end:
+            self.is_done, self._value = True, end.value
+        except Exception as error:
+            self.is_done, self.error = True, error
+
+    def finish(self) -> None:
+        """Go on to the end; nothing may be held any more."""
+        for _ in range(100):
+            if self.is_done:
+                return
+            self.go_on()
+        raise AssertionError("it still waits")
+
+    def cancel(self) -> None:
+        self._work.close()
+        self.is_done = True
+
+    def result(self) -> Any:
+        assert self.is_done
+        if self.error is not None:
+            raise self.error
+        return self._value
+
+
+class Gate:
+    """What a coroutine waits at while it is shut."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+    def shut(self) -> None:
+        self.is_open = False
+
+    def open(self) -> None:
+        self.is_open = True
+
+    def __await__(self) -> Generator[Gate, None, None]:
+        while not self.is_open:
+            yield self
+
+
+class FakeTransport:
+    """Remembers what was written. While its `socket` is shut nothing is sent, and what waits is counted."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.closes: list[Close] = []
+        self.socket = Gate()
+        self.unsent_bytes = 0
+
+    def write(self, frame: Frame) -> None:
+        if self.closes:
+            return
+        self.frames.append(frame)
+        if not self.socket.is_open:
+            self.unsent_bytes += len(frame)
+
+    def close(self, close: Close) -> None:
+        if not self.closes:
+            self.closes.append(close)
+
+    async def drained(self) -> None:
+        await self.socket
+        self.unsent_bytes = 0
+
+    def new_audience(self) -> FakeAudience:
+        return FakeAudience()
+
+
+class FakeAudience:
+    def __init__(self) -> None:
+        self._members: dict[FakeTransport, None] = {}
+
+    def add(self, transport: FakeTransport) -> None:
+        self._members[transport] = None
+
+    def discard(self, transport: FakeTransport) -> None:
+        self._members.pop(transport, None)
+
+    def write(self, frame: Frame) -> None:
+        for member in self._members:
+            member.write(frame)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
+class WoundRuntime:
+    """A clock that is wound by hand, and what was asked to run beside everything else."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.walks: list[Walk] = []
+        self._spawned: list[Coroutine[Any, Any, None]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._spawned.append(work)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (self.now + seconds, next(self._numbers), callback))
+
+    def turn(self) -> None:
+        """Run everything that does not wait for a gate."""
+        while self._spawned:
+            spawned, self._spawned = self._spawned, []
+            self.walks += map(Walk, spawned)
+        for walk in self.walks:
+            if not walk.is_done:
+                walk.go_on()
+        self.walks = [walk for walk in self.walks if not walk.is_done]
+
+    def wind(self, seconds: float) -> None:
+        self.now += seconds
+        while self._timers and self._timers[0][0] <= self.now:
+            heapq.heappop(self._timers)[2]()
+        self.turn()
+
+
+class ScriptedBroker(MemoryBroker):
+    """The memory broker with gates before and after its waits, and a bus that can be muted."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.gates: defaultdict[str, Gate] = defaultdict(Gate)
+        self.subscribed: set[str] = set()
+        self.is_mute = False
+        self.undelivered: list[tuple[str, Publication]] = []
+        self.publish_fails_with: Exception | None = None
+        self.read_fails_with: Exception | None = None
+
+    def start(self, deliver: Deliver) -> None:
+        def carry(room: str, publication: Publication) -> None:
+            if self.is_mute:
+                self.undelivered.append((room, publication))
+            else:
+                deliver(room, publication)
+
+        super().start(carry)
+        self.deliver = deliver
+
+    async def publish(self, room: str, data: bytes, **options: Any) -> Position | None:
+        if self.publish_fails_with is not None:
+            raise self.publish_fails_with
+        return await super().publish(room, data, **options)
+
+    async def subscribe(self, room: str) -> None:
+        await super().subscribe(room)
+        self.subscribed.add(room)
+        await self.gates["subscribe"]
+
+    async def unsubscribe(self, room: str) -> None:
+        await super().unsubscribe(room)
+        self.subscribed.discard(room)
+
+    async def read(self, room: str, history: History, *, since: Position | None = None, limit: int) -> Stream:
+        if self.read_fails_with is not None:
+            raise self.read_fails_with
+        page = await super().read(room, history, since=since, limit=limit)
+        await self.gates["read"]
+        return page
+
+    def speak(self) -> None:
+        """Deliver what was held back, and everything from now on."""
+        self.is_mute = False
+        undelivered, self.undelivered = self.undelivered, []
+        for room, publication in undelivered:
+            self.deliver(room, publication)
+
+
+@dataclass
+class FakeRules:
+    """A room that is open unless a test says otherwise, and tells in `told` what it was told."""
+
+    history: History | None = None
+    presence: bool = False
+    is_open: bool = True
+    may_publish: bool = True
+    change: Callable[[Any, Any], Any] | None = None
+    told: list[tuple[str, Any]] = field(default_factory=list)
+    gates: defaultdict[str, Gate] = field(default_factory=lambda: defaultdict(Gate))
+    hooks_fail_with: Exception | None = None
+
+    @property
+    def changes_messages(self) -> bool:
+        return self.change is not None
+
+    async def can_join(self, user: object) -> bool:
+        await self.gates["can_join"]
+        return self.is_open
+
+    async def can_publish(self, user: object) -> bool:
+        await self.gates["can_publish"]
+        return self.may_publish
+
+    async def on_publish(self, user: object, message: object) -> object:
+        assert self.change is not None
+        return self.change(user, message)
+
+    async def on_join(self, user: object) -> None:
+        await self._tell("on_join", user)
+
+    async def on_leave(self, user: object) -> None:
+        await self._tell("on_leave", user)
+
+    async def _tell(self, hook: str, user: object) -> None:
+        await self.gates[hook]
+        self.told.append((hook, user))
+        if self.hooks_fail_with is not None:
+            raise self.hooks_fail_with
+
+
+class FakeApplication:
+    """Rooms by name; a user is his own name."""
+
+    def __init__(self, rooms: dict[str, FakeRules]) -> None:
+        self.rooms = rooms
+
+    def rules(self, room: str) -> FakeRules:
+        if room not in self.rooms:
+            raise UnknownRoom(f"no room {room!r}")
+        return self.rooms[room]
+
+    def name_of(self, user: object) -> str:
+        return str(user or "")
+
+
+class Peer:
+    """One connection, its transport, and its way from joining to live."""
+
+    def __init__(self, connection: Connection, join: Join) -> None:
+        self.connection = connection
+        self.transport = FakeTransport()
+        self.joining = Walk(self._arrive(join))
+
+    async def _arrive(self, join: Join) -> None:
+        await self.connection.join(join)
+        await self.connection.go_live(self.transport)
+
+    def says(self, payload: str | bytes) -> None:
+        run(self.connection.receive(payload))
+
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        return [json.loads(frame.payload) for frame in self.transport.frames]
+
+    @property
+    def messages(self) -> list[Any]:
+        return [frame["payload"]["message"] for frame in self.received if "payload" in frame]
+
+    @property
+    def errors(self) -> list[int]:
+        return [frame["error"]["code"] for frame in self.received if "error" in frame]
+
+    @property
+    def presence(self) -> list[dict[str, Any]]:
+        return [frame["presence"] for frame in self.received if "presence" in frame]
+
+
+class House:
+    """A node with its broker, application and runtime; `room` is kept, `passing` is not."""
+
+    def __init__(self) -> None:
+        self.rules = FakeRules(history=History(size=1000))
+        self.passing = FakeRules()
+        self.runtime = WoundRuntime()
+        self.broker = ScriptedBroker(lambda: self.runtime.now)
+        self.application = FakeApplication({"room": self.rules, "passing": self.passing})
+        self.node = Node(self.broker, self.application, self.runtime)
+
+    def newcomer(self, room: str = "room", *, user: str = "", codec: Codec = PLAIN, **wishes: Any) -> Peer:
+        """Let a peer come in, as far as it gets."""
+        return Peer(self.node.connect(codec, user), Join(room, **wishes))
+
+    def member(self, room: str = "room", *, user: str = "", codec: Codec = PLAIN, **wishes: Any) -> Peer:
+        peer = self.newcomer(room, user=user, codec=codec, **wishes)
+        peer.joining.result()
+        return peer
+
+    def publish(self, message: Any, room: str = "room", **options: Any) -> Position | None:
+        position: Position | None = run(self.node.publish(room, encode_message(message), **options))
+        return position
+
+    def publish_many(self, messages: Iterator[Any] | list[Any] | range, room: str = "room") -> None:
+        for message in messages:
+            self.publish(message, room)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.node.hub.rooms or self.node.connections or self.broker.subscribed)
+
+    def torn_down(self) -> None:
+        self.runtime.turn()
+        for walk in self.runtime.walks:
+            walk.cancel()
