@@ -1,0 +1,1 @@
+"""Floor 1: number, keep and carry publications. They may wait."""

@@ -1,0 +1,140 @@
+"""Numbers and keeps publications in this process: nothing to install, nothing kept over a restart."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from itertools import islice
+
+from yamabiko.brokers.keys import KEPT_SECONDS, Keys
+from yamabiko.core.interfaces import Deliver
+from yamabiko.core.messages import History, Position, Publication, Stream
+
+
+class MemoryBroker:
+    """See `Broker`. What it accepts is delivered before `publish` returns; it never fails."""
+
+    keeps_history = True
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self._subscribed: set[str] = set()
+        self._deliver: Deliver = _nobody
+
+    def start(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+
+    async def publish(
+        self, room: str, data: bytes, *, history: History | None, user: str = "", key: str = ""
+    ) -> Position | None:
+        if history is None and not key:
+            self._pass_on(room, Publication(data, None, user))
+            return None
+        now = self._clock()
+        stream = self._stream(room, now)
+        stream.keys.expire(now)
+        if key and key in stream.keys:
+            return stream.keys.position(key)
+        publication = Publication(data, stream.next_position() if history else None, user)
+        stream.remember(publication, history, key, now)
+        self._pass_on(room, publication)
+        return publication.position
+
+    async def subscribe(self, room: str) -> None:
+        self._subscribed.add(room)
+
+    async def unsubscribe(self, room: str) -> None:
+        self._subscribed.discard(room)
+        stream = self._streams.get(room)
+        if stream is not None and stream.is_unused:
+            del self._streams[room]
+
+    async def read(self, room: str, history: History, *, since: Position | None = None, limit: int) -> Stream:
+        stream = self._stream(room, self._clock())
+        stream.expire(self._clock())
+        if since is None:
+            return Stream(stream.newest(limit), stream.top)
+        publications = stream.after(since)[:limit]
+        return Stream(publications, stream.top, is_whole=stream.reaches_back_to(since))
+
+    async def close(self) -> None:
+        self._streams.clear()
+
+    def _pass_on(self, room: str, publication: Publication) -> None:
+        if room in self._subscribed:
+            self._deliver(room, publication)
+
+    def _stream(self, room: str, now: float) -> _Stream:
+        """Return the stream of a room, begun now if need be; on the way, forget one that nobody uses any more."""
+        self._forget_one_expired(now)
+        stream = self._streams.get(room)
+        if stream is None:
+            stream = self._streams[room] = _Stream(now)
+        return stream
+
+    def _forget_one_expired(self, now: float) -> None:
+        """Look at one stream, each in its turn, so that the cost stays small and every stream is looked at."""
+        if not self._streams:
+            return
+        room, stream = self._streams.popitem(last=False)
+        if stream.lives_until > now or room in self._subscribed:
+            self._streams[room] = stream
+
+
+class _Stream:
+    """The publications of one room, oldest first, each with the time it expires at; and the keys it has seen."""
+
+    def __init__(self, now: float) -> None:
+        self.epoch = secrets.token_urlsafe(6)
+        self.offset = 0
+        self.keys = Keys()
+        self.lives_until = now + KEPT_SECONDS
+        self._kept: deque[tuple[float, Publication]] = deque()
+
+    @property
+    def top(self) -> Position:
+        return Position(self.epoch, self.offset)
+
+    @property
+    def is_unused(self) -> bool:
+        return not self.offset and not self.keys
+
+    def next_position(self) -> Position:
+        return Position(self.epoch, self.offset + 1)
+
+    def remember(self, publication: Publication, history: History | None, key: str, now: float) -> None:
+        keep_seconds = KEPT_SECONDS
+        if history is not None:
+            keep_seconds = max(keep_seconds, history.ttl_seconds)
+            self.offset += 1
+            self._kept.append((now + history.ttl_seconds, publication))
+            while len(self._kept) > history.size:
+                self._kept.popleft()
+            self.expire(now)
+        if key:
+            self.keys.remember(key, publication.position, until=now + keep_seconds)
+        self.lives_until = now + keep_seconds
+
+    def expire(self, now: float) -> None:
+        while self._kept and self._kept[0][0] <= now:
+            self._kept.popleft()
+
+    def newest(self, limit: int) -> list[Publication]:
+        start = max(len(self._kept) - limit, 0)
+        return [publication for _, publication in islice(self._kept, start, None)]
+
+    def after(self, since: Position) -> list[Publication]:
+        """Return what is kept after `since`: all of it if that was numbered in another epoch or is still to come."""
+        if since.epoch != self.epoch or since.offset > self.offset:
+            return self.newest(len(self._kept))
+        return self.newest(self.offset - since.offset)
+
+    def reaches_back_to(self, since: Position) -> bool:
+        return since.epoch == self.epoch and self.offset - len(self._kept) <= since.offset <= self.offset
+
+
+def _nobody(room: str, publication: Publication) -> None:
+    """Stands for the members before the broker is started."""

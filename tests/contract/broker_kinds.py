@@ -1,0 +1,151 @@
+"""The brokers under contract, each with what it promises and with a switch that breaks what it depends on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from channels.layers import InMemoryChannelLayer
+from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from tests.redis_server import RedisServer
+from yamabiko.brokers.channels import ChannelsBroker
+from yamabiko.brokers.memory import MemoryBroker
+from yamabiko.core.interfaces import Broker
+from yamabiko.core.messages import History, Position, Publication
+
+WAIT_SECONDS = 4.0
+
+
+@dataclass
+class Bench:
+    """A broker, a clock wound by hand, and what the broker has delivered."""
+
+    make: Callable[[Callable[[], float]], Broker]
+    keeps_history: bool
+    can_fail: bool
+    break_down: Callable[[], None] = lambda: None
+    mend: Callable[[], None] = lambda: None
+    now: float = 1000.0
+    delivered: list[tuple[str, Publication]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.broker = self.another()
+
+    def another(self) -> Broker:
+        """Return a broker like this one, as a second process would have it, that delivers to the same list."""
+        broker = self.make(lambda: self.now)
+        self._news = asyncio.Event()
+        broker.start(self._take)
+        return broker
+
+    def _take(self, room: str, publication: Publication) -> None:
+        self.delivered.append((room, publication))
+        self._news.set()
+
+    async def publish(self, room: str, message: Any, history: History | None = None, **options: Any) -> Position | None:
+        return await self.broker.publish(room, msgspec.json.encode(message), history=history, **options)
+
+    async def heard(self, count: int) -> list[Any]:
+        """Wait until at least `count` publications are delivered; return the messages of all."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(self.delivered) < count:
+                self._news.clear()
+                await self._news.wait()
+        return self.messages
+
+    async def close(self) -> None:
+        """Close the broker, or fail: what a layer does with a cancellation must not hold it up."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self.broker.close()
+
+    @property
+    def messages(self) -> list[Any]:
+        return [json.loads(publication.data) for _, publication in self.delivered]
+
+    def in_room(self, room: str) -> list[Any]:
+        return [json.loads(publication.data) for where, publication in self.delivered if where == room]
+
+
+@asynccontextmanager
+async def memory() -> AsyncIterator[Bench]:
+    bench = Bench(MemoryBroker, keeps_history=True, can_fail=False)
+    yield bench
+    await bench.close()
+
+
+class FragileLayer(InMemoryChannelLayer):  # type: ignore[misc]
+    """The in-memory layer, on a network that can be cut, or that refuses the next few memberships."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_cut = False
+        self.refusals = 0
+        self.was_joined = asyncio.Event()
+
+    def cut(self) -> None:
+        self.is_cut = True
+
+    def mend(self) -> None:
+        self.is_cut = False
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        self._reach()
+        await super().group_send(group, message)
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self._reach()
+        if self.refusals:
+            self.refusals -= 1
+            raise ConnectionError("as asked")
+        await super().group_add(group, channel)
+        self.was_joined.set()
+
+    def _reach(self) -> None:
+        if self.is_cut:
+            raise ConnectionError("as asked")
+
+
+@asynccontextmanager
+async def channels_in_memory() -> AsyncIterator[Bench]:
+    layer = FragileLayer()
+    bench = Bench(
+        lambda clock: ChannelsBroker(layer, str, clock),
+        keeps_history=False,
+        can_fail=True,
+        break_down=layer.cut,
+        mend=layer.mend,
+    )
+    yield bench
+    await bench.close()
+
+
+@asynccontextmanager
+async def channels_on_redis(
+    layer_class: type[RedisChannelLayer | RedisPubSubChannelLayer], server: RedisServer
+) -> AsyncIterator[Bench]:
+    at_once = Retry(NoBackoff(), 1)
+    layer = layer_class(hosts=[{"address": server.url, "retry": at_once}], prefix=uuid4().hex)
+    bench = Bench(
+        lambda clock: ChannelsBroker(layer, str, clock),
+        keeps_history=False,
+        can_fail=True,
+        break_down=server.stop,
+        mend=server.start,
+    )
+    try:
+        yield bench
+        await bench.close()
+    finally:
+        if not server.is_running:
+            server.start()
+        await (layer.close_pools() if layer_class is RedisChannelLayer else layer.flush())
