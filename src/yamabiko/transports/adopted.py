@@ -1,0 +1,201 @@
+"""The lean steady state of an adopted socket: a parser, a Connection, and nothing that idles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, MutableSet
+from typing import Any
+
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from yamabiko.core.connection import Connection
+from yamabiko.core.errors import NO_PONG, NOT_TEXT, SHUTDOWN, SLOW, Close
+from yamabiko.core.frames import Frame
+from yamabiko.core.interfaces import Audience
+from yamabiko.transports.limits import Limits
+from yamabiko.transports.pulse import pulse
+from yamabiko.transports.sockets import SocketAudience, SocketWriter
+
+CLOSE_SECONDS = 10.0
+"""How long a peer may take to read what it was sent and to answer our close frame."""
+UNHANDLED_PAYLOADS = 32
+"""Payloads that may wait for a slow handler; then the peer is no longer read from."""
+BURST_BYTES = 64 * 1024
+
+
+class AdoptedSocket(asyncio.Protocol):
+    """The asyncio protocol of an adopted socket, and the `Transport` of its Connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        websocket: ServerProtocol,
+        transport: asyncio.Transport,
+        limits: Limits,
+        server_connections: MutableSet[Any],
+    ) -> None:
+        self.is_heard = True
+        self._connection = connection
+        self._websocket = websocket
+        self._transport = transport
+        self.writer = SocketWriter(transport)
+        self._limits = limits
+        self._server_connections = server_connections
+        self._fragments: list[bytes] | None = None
+        self._is_text = False
+        self._unhandled: deque[str | bytes] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._is_lost = False
+
+    # Of asyncio
+
+    def begin(self, early: Iterable[WireFrame], *, is_lost: bool) -> None:
+        """Take over the socket, and the data frames that arrived before it was adopted."""
+        self._websocket.max_message_size = self._limits.message_bytes
+        self._server_connections.add(self)
+        pulse(self._limits).watch(self)
+        if is_lost:
+            self.connection_lost(None)
+            return
+        self._transport.set_write_buffer_limits(high=self._limits.backlog_bytes)
+        self._transport.set_protocol(self)
+        self._transport.resume_reading()
+        for frame in early:
+            self._take(frame)
+
+    def data_received(self, data: bytes) -> None:
+        self.is_heard = True
+        self._websocket.receive_data(data)
+        for event in self._websocket.events_received():
+            assert isinstance(event, WireFrame)
+            self._take(event)
+        self._send_replies()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        self.writer.give_back()
+        self._server_connections.discard(self)
+        pulse(self._limits).forget(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._stop_waiting()
+        if self._unhandled is None:
+            self._connection.closed()
+
+    def pause_writing(self) -> None:
+        if self._drained is None:
+            asyncio.get_running_loop().call_soon(self._connection.close, SLOW)
+
+    def resume_writing(self) -> None:
+        self._stop_waiting()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the server stops."""
+        self._connection.close(SHUTDOWN)
+
+    # Of the Transport
+
+    def write(self, frame: Frame) -> None:
+        self.writer.write(frame.wire)
+        if self._drained is not None and self._unsent_bytes() > self._limits.backlog_bytes:
+            asyncio.get_running_loop().call_soon(self._connection.close, SLOW)
+
+    def close(self, close: Close) -> None:
+        if not self._is_lost and self._websocket.state is OPEN:
+            self._websocket.send_close(close.code, close.reason)
+            self._send_replies()
+            self.writer.end()
+            self._unhandled = None if self._unhandled is None else deque()
+            self._set_deadline()
+
+    async def drained(self) -> None:
+        if self._is_lost or self._unsent_bytes() <= BURST_BYTES:
+            return
+        self._drained = asyncio.get_running_loop().create_future()
+        self._transport.set_write_buffer_limits(high=BURST_BYTES)
+        try:
+            await self._drained
+        finally:
+            self._drained = None
+            if not self._is_lost:
+                self._transport.set_write_buffer_limits(high=self._limits.backlog_bytes)
+
+    def new_audience(self) -> Audience[AdoptedSocket]:
+        return SocketAudience()
+
+    # Of the pulse
+
+    def ping(self) -> None:
+        if self._websocket.state is OPEN:
+            self._websocket.send_ping(b"")
+            self._send_replies()
+
+    def is_silent(self) -> None:
+        self._connection.close(NO_PONG)
+
+    def _take(self, frame: WireFrame) -> None:
+        """Join fragments (RFC 6455, section 5.4) and pass payloads on. The parser has checked their order and size."""
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
+            self._is_text = frame.opcode is Opcode.TEXT
+            if frame.fin:
+                self._accept(frame.data)
+            else:
+                self._fragments = [bytes(frame.data)]
+        elif frame.opcode is Opcode.CONT and self._fragments is not None:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                data, self._fragments = b"".join(self._fragments), None
+                self._accept(data)
+
+    def _accept(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._connection.is_open:
+            return
+        try:
+            payload = str(data, "utf-8") if self._is_text else bytes(data)
+        except UnicodeDecodeError:
+            self._connection.close(NOT_TEXT)
+            return
+        if self._unhandled is None:
+            self._unhandled = deque((payload,))
+            self._connection.node.spawn(self._handle())
+        else:
+            self._unhandled.append(payload)
+            if len(self._unhandled) == UNHANDLED_PAYLOADS:
+                self._transport.pause_reading()
+
+    async def _handle(self) -> None:
+        """Handle payloads in order until none is left; those that came before a peer left are handled too."""
+        assert self._unhandled is not None
+        while self._unhandled:
+            await self._connection.receive(self._unhandled.popleft())
+        self._unhandled = None
+        if self._is_lost:
+            self._connection.closed()
+        else:
+            self._transport.resume_reading()
+
+    def _send_replies(self) -> None:
+        """Send what the parser answers by itself: pongs, close frames, and the end of the stream."""
+        for data in self._websocket.data_to_send():
+            if data:
+                self.writer.write(data)
+            else:
+                self.writer.end()
+                self._set_deadline()
+                self._transport.close()
+
+    def _set_deadline(self) -> None:
+        if self._deadline is None and not self._is_lost:
+            self._deadline = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def _unsent_bytes(self) -> int:
+        return self.writer.unsent_bytes()
+
+    def _stop_waiting(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)

@@ -1,0 +1,34 @@
+"""The asyncio loop as the core's `Runtime`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+logger = logging.getLogger("yamabiko")
+
+
+class AsyncioRuntime:
+    """Owns the tasks it starts: it holds them until they end, reports their failures, and can wait for them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._report)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, callback)
+
+    async def finished(self) -> None:
+        """Wait until nothing is running any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _report(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a background task failed", exc_info=task.exception())

@@ -1,0 +1,159 @@
+"""Writing to sockets: straight into the kernel while it takes everything, through asyncio for a peer that is behind.
+
+A peer is in one of the two states at a time, so its bytes stay in order. Where everyone keeps up, writing to a whole
+audience is one loop in C over their sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from itertools import repeat
+from typing import Protocol
+
+from yamabiko.core.frames import Frame
+from yamabiko.transports.audience import TurnAudience
+
+_send = socket.SocketType.send
+
+
+class SocketWriter:
+    """The writing end of one socket that asyncio has opened. Returns at once and never raises."""
+
+    __slots__ = ("_audiences", "_borrowed", "is_behind", "is_open", "transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.is_open = True
+        self._audiences: tuple[SocketAudience, ...] = ()
+        self._borrowed = _borrow(transport)
+        self.is_behind = self._borrowed is None or self.unsent_bytes() > 0
+
+    @property
+    def socket(self) -> socket.SocketType | None:
+        """The socket to send on directly; None where asyncio has to do it."""
+        return None if self.is_behind or not self.is_open else self._borrowed
+
+    def write(self, data: bytes) -> None:
+        if not self.is_open:
+            return
+        if self.is_behind:
+            self._write_behind(data)
+            return
+        assert self._borrowed is not None
+        try:
+            sent = self._borrowed.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the peer is gone; whoever reads from it is told
+            return
+        if sent < len(data):
+            self.fall_behind(data[sent:])
+
+    def fall_behind(self, rest: bytes) -> None:
+        """Leave `rest` and all that follows to asyncio, until the peer has caught up."""
+        self.is_behind = True
+        self._tell_audiences()
+        self.transport.write(rest)
+
+    def _write_behind(self, data: bytes) -> None:
+        if self._borrowed is not None and not self.unsent_bytes():
+            self.is_behind = False
+            self._tell_audiences()
+            self.write(data)
+        else:
+            self.transport.write(data)
+
+    def unsent_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def join(self, audience: SocketAudience) -> None:
+        self._audiences += (audience,)
+
+    def leave(self, audience: SocketAudience) -> None:
+        self._audiences = tuple(other for other in self._audiences if other is not audience)
+
+    def end(self) -> None:
+        """Write nothing any more: our close frame, or the peer's, was the last."""
+        self.is_open = False
+        self._tell_audiences()
+
+    def give_back(self) -> None:
+        """Let go of the borrowed descriptor, before asyncio closes it and another socket may get its number."""
+        self.end()
+        if self._borrowed is not None:
+            self._borrowed.detach()
+            self._borrowed = None
+
+    def _tell_audiences(self) -> None:
+        for audience in self._audiences:
+            audience.is_sorted = False
+
+
+class HasWriter(Protocol):
+    writer: SocketWriter
+
+    def __hash__(self) -> int: ...
+
+
+class SocketAudience(TurnAudience[HasWriter]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_sorted = True
+        self._sockets: list[socket.SocketType] = []
+        self._in_step: list[SocketWriter] = []
+        self._behind: list[SocketWriter] = []
+
+    def add(self, transport: HasWriter) -> None:
+        super().add(transport)
+        transport.writer.join(self)
+        self.is_sorted = False
+
+    def discard(self, transport: HasWriter) -> None:
+        super().discard(transport)
+        transport.writer.leave(self)
+        self.is_sorted = False
+
+    def _pass_on(self, frames: list[Frame]) -> None:
+        data = frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames])
+        if not self.is_sorted:
+            self._sort()
+        self._send_to_those_in_step(data)
+        for writer in self._behind:
+            writer.write(data)
+
+    def _sort(self) -> None:
+        self.is_sorted = True
+        writers = [member.writer for member in self._members if member.writer.is_open]
+        walk = [(writer.socket, writer) for writer in writers]
+        self._sockets = [sock for sock, _ in walk if sock is not None]
+        self._in_step = [writer for sock, writer in walk if sock is not None]
+        self._behind = [writer for sock, writer in walk if sock is None]
+
+    def _send_to_those_in_step(self, data: bytes) -> None:
+        """Send to all in C, coming back to Python only for a peer that did not take everything."""
+        size, walked = len(data), 0
+        fell_behind: list[tuple[SocketWriter, int]] = []
+        sockets = iter(self._sockets)
+        while walked < len(self._in_step):
+            try:
+                for sent in map(_send, sockets, repeat(data)):
+                    if sent != size:
+                        fell_behind.append((self._in_step[walked], sent))
+                    walked += 1
+            except BlockingIOError:
+                fell_behind.append((self._in_step[walked], 0))
+                walked += 1
+            except OSError:  # that peer is gone; whoever reads from it is told
+                walked += 1
+        for writer, sent in fell_behind:
+            writer.fall_behind(data[sent:])
+
+
+def _borrow(transport: asyncio.Transport) -> socket.SocketType | None:
+    """Return a second socket object on the transport's descriptor, or None where bytes must go through asyncio."""
+    opened = transport.get_extra_info("socket")
+    if opened is None or transport.get_extra_info("sslcontext") is not None or sys.platform == "win32":
+        return None
+    return socket.SocketType(opened.family, opened.type, opened.proto, opened.fileno())
