@@ -1,0 +1,5 @@
+"""`manage.py runserver`, over ASGI."""
+
+from yamabiko.django.runserver import Command
+
+__all__ = ["Command"]

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from django.conf import settings as django_settings
+from django.test import override_settings
+
+from tests.django.peers import aknock
+from tests.site.asgi import application
+from yamabiko.core.errors import ConfigurationError
+from yamabiko.django import settings
+from yamabiko.django.service import service
+from yamabiko.transports.limits import Limits
+
+
+def test_without_settings_everything_has_its_default() -> None:
+    with override_settings():
+        del django_settings.YAMABIKO
+        assert_defaults()
+
+
+def test_an_empty_dict_leaves_every_default() -> None:
+    assert_defaults()
+
+
+def assert_defaults() -> None:
+    assert settings.broker_url() == "memory://"
+    assert settings.allowed_origins() == frozenset()
+    assert settings.limits() == Limits(65_536, 1_048_576, 25, 8)
+
+
+def test_the_default_limits_are_those_of_the_transports() -> None:
+    assert settings.limits() == Limits()
+
+
+def test_settings_are_not_read_when_the_package_is_imported() -> None:
+    program = """
+import django.conf
+import yamabiko, yamabiko.django.settings
+from yamabiko import History, publish
+assert not django.conf.settings.configured
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=30)
+
+
+def test_override_settings_takes_effect_at_once_and_ends_with_its_block() -> None:
+    with override_settings(YAMABIKO={"MAX_MESSAGE_BYTES": 10}):
+        assert settings.limits().message_bytes == service().limits.message_bytes == 10
+    assert settings.limits().message_bytes == service().limits.message_bytes == 65_536
+
+
+async def test_an_origin_that_is_allowed_later_is_let_in_from_then_on() -> None:
+    elsewhere = [("origin", "https://elsewhere.example")]
+    assert (await aknock(application, headers=elsewhere)).status == 403
+    with override_settings(YAMABIKO={"ALLOWED_ORIGINS": ["https://elsewhere.example"]}):
+        assert (await aknock(application, headers=elsewhere)).status == 101
+    assert (await aknock(application, headers=elsewhere)).status == 403
+
+
+def test_other_settings_leave_the_service_alone() -> None:
+    before = service()
+    with override_settings(DEBUG=True):
+        assert service() is before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("BROKER", None),
+        ("BROKER", b"memory://"),
+        ("ALLOWED_ORIGINS", "https://www.example.com"),
+        ("ALLOWED_ORIGINS", ["https://*.example.com"]),
+        ("ALLOWED_ORIGINS", ["*"]),
+        ("ALLOWED_ORIGINS", ["www.example.com"]),
+        ("ALLOWED_ORIGINS", ["wss://www.example.com"]),
+        ("ALLOWED_ORIGINS", ["https://www.example.com/"]),
+        ("ALLOWED_ORIGINS", ["https://www.example.com/page"]),
+        ("ALLOWED_ORIGINS", ["null"]),
+        ("ALLOWED_ORIGINS", ["https://"]),
+        ("ALLOWED_ORIGINS", ["https://[::1"]),
+        ("ALLOWED_ORIGINS", [None]),
+        ("MAX_MESSAGE_BYTES", 0),
+        ("MAX_MESSAGE_BYTES", True),
+        ("MAX_MESSAGE_BYTES", "64"),
+        ("MAX_BACKLOG_BYTES", -1),
+        ("PING_INTERVAL_SECONDS", 2.5),
+        ("PONG_TIMEOUT_SECONDS", None),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_what_was_expected(key: str, value: object) -> None:
+    with override_settings(YAMABIKO={key: value}), pytest.raises(ConfigurationError) as told:
+        settings.setting(key)
+    assert str(told.value) == f"YAMABIKO[{key!r}] is {settings.KEYS[key].expected}, not {value!r}"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://www.example.com", "http://localhost:8000", "https://[2001:db8::1]:8443", "https://Example.com"]
+)
+def test_full_origins_are_taken(origin: str) -> None:
+    with override_settings(YAMABIKO={"ALLOWED_ORIGINS": (origin,)}):
+        assert settings.allowed_origins() == {origin.lower()}
+
+
+def test_a_pong_must_be_due_before_the_next_ping() -> None:
+    times = {"PING_INTERVAL_SECONDS": 5, "PONG_TIMEOUT_SECONDS": 5}
+    with override_settings(YAMABIKO=times), pytest.raises(ConfigurationError, match="shorter than PING_INTERVAL"):
+        settings.limits()
+
+
+def test_settings_are_a_dict() -> None:
+    with override_settings(YAMABIKO=["BROKER"]), pytest.raises(ConfigurationError, match="is a dict, not"):
+        settings.broker_url()
