@@ -1,0 +1,5 @@
+from yamabiko import RoomConsumer
+
+
+class Websock1Consumer(RoomConsumer):
+    room_name = "room1"
