@@ -1,0 +1,187 @@
+"""What the documentation says is true: names, defaults and codes are those of the source, and its examples run."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from babel.messages.catalog import Message
+from babel.messages.pofile import read_po
+
+import yamabiko
+from yamabiko.core import errors
+from yamabiko.django import settings
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "yamabiko"
+DOCS = ROOT / "docs"
+JAPANESE = DOCS / "locale" / "ja" / "LC_MESSAGES"
+README = ROOT / "README.md"
+README_JA = ROOT / "README.ja.md"
+
+CODE_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^(#+) ", re.MULTILINE)
+CODE_SPAN = re.compile(r"`[^`]+`")
+LINK_TARGET = re.compile(r"\]\(([^)]+)\)")
+CHECK_ID = re.compile(r"yamabiko\.[EW]\d{3}")
+START_TIMEOUT_SECONDS = 30
+
+
+def text_of(*path: str) -> str:
+    return DOCS.joinpath(*path).read_text(encoding="utf-8")
+
+
+def pages() -> list[Path]:
+    return sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    return [code for written_in, code in CODE_BLOCK.findall(page.read_text(encoding="utf-8")) if written_in == language]
+
+
+def block_with(page: Path, words: str) -> str:
+    return next(code for code in code_blocks(page, "python") if words in code)
+
+
+def translations() -> list[tuple[Path, Message]]:
+    found = []
+    for catalogue in sorted(JAPANESE.rglob("*.po")):
+        with catalogue.open("rb") as file:
+            found += [(catalogue, message) for message in read_po(file, locale="ja") if message.id]
+    return found
+
+
+def test_every_setting_is_documented_with_its_default():
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|", text_of("reference", "settings.md"), re.MULTILINE))
+    assert {key: ast.literal_eval(default) for key, default in rows.items()} == {
+        name: list(key.default) if isinstance(key.default, tuple) else key.default
+        for name, key in settings.KEYS.items()
+    }
+
+
+def test_every_system_check_is_documented_and_no_other():
+    raised = {found for module in SOURCE.rglob("*.py") for found in CHECK_ID.findall(module.read_text("utf-8"))}
+    assert raised
+    assert set(CHECK_ID.findall(text_of("reference", "checks.md"))) == raised
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = text_of("reference", "python.md")
+    assert [name for name in yamabiko.__all__ if not re.search(rf"\b{name}\b", reference)] == []
+
+
+def test_every_error_and_close_code_is_in_the_reference():
+    reference = text_of("reference", "room-protocol.md")
+    refusals = {
+        kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Refusal)
+    }
+    closes = {close for close in vars(errors).values() if isinstance(close, errors.Close)}
+    assert len(closes) > 3
+    assert [code for code in refusals - {errors.Refused.code} if f"\n| {code} | " not in reference] == []
+    assert [str(close) for close in closes if f"\n| {close.code} | `{close.reason}` | " not in reference] == []
+
+
+@pytest.mark.parametrize("page", [README, README_JA, *pages()], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_on_a_page_compiles(page):
+    for code in code_blocks(page, "python"):
+        compile(textwrap.dedent(code), str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_both_readmes_have_the_same_headings_and_the_same_code():
+    english, japanese = README.read_text(encoding="utf-8"), README_JA.read_text(encoding="utf-8")
+    assert CODE_BLOCK.findall(japanese) == CODE_BLOCK.findall(english)
+    assert HEADING.findall(CODE_BLOCK.sub("", japanese)) == HEADING.findall(CODE_BLOCK.sub("", english))
+    assert len(re.findall(r"^\|", japanese, re.MULTILINE)) == len(re.findall(r"^\|", english, re.MULTILINE))
+
+
+def test_the_tutorial_and_the_readme_show_the_same_site():
+    tutorial = DOCS / "tutorial.md"
+    for words in ("@register", "with_rooms(django_application)"):
+        assert block_with(tutorial, words) == block_with(README, words)
+
+
+@pytest.mark.server
+def test_the_four_steps_of_the_readme_make_a_site_with_a_room(tmp_path):
+    follow_the_four_steps(tmp_path)
+    with served(tmp_path) as port:
+        said = run(tmp_path, "yamabiko", "connect", "--port", port, "--room", "chat/lobby", lines="hello\n")
+        assert said.stdout == '{"text":"hello","by":"a guest"}\n', said.stderr
+        refused = run(tmp_path, "yamabiko", "connect", "--port", port, "--room", "chat/news-today", lines="hello\n")
+        assert refused.returncode == 1
+        assert "you may not publish" in refused.stderr
+
+
+def follow_the_four_steps(folder: Path) -> None:
+    run(folder, "django", "startproject", "mysite", ".")
+    run(folder, "django", "startapp", "chat")
+    own_settings = folder / "mysite" / "settings.py"
+    apps = own_settings.read_text().replace("INSTALLED_APPS = [", 'INSTALLED_APPS = ["yamabiko", "chat",', 1)
+    own_settings.write_text(apps)
+    (folder / "chat" / "rooms.py").write_text(block_with(README, "@register"))
+    (folder / "mysite" / "asgi.py").write_text(block_with(README, "with_rooms(django_application)"))
+    checked = run(folder, "manage", "check")
+    assert "no issues" in checked.stdout, checked.stderr
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without the settings of these tests."""
+    return {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+
+
+def run(folder: Path, module: str, *words: str, lines: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=folder,
+        env=environment(),
+        input=lines,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=START_TIMEOUT_SECONDS,
+    )
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve the site in `folder`, and yield the port."""
+    command = [sys.executable, "-u", "-m", "yamabiko", "serve", "mysite.asgi:application", "--port", "0"]
+    with (folder / "errors").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log, encoding="utf-8"
+        )
+    try:
+        assert server.stdout
+        greeting = server.stdout.readline()
+        assert greeting.startswith("Open"), (folder / "errors").read_text()
+        yield re.search(r":(\d+)/", greeting)[1]
+    finally:
+        server.terminate()
+        server.communicate(timeout=START_TIMEOUT_SECONDS)
+
+
+def test_every_page_has_a_japanese_translation_and_no_other_exists():
+    translated = {file.relative_to(JAPANESE).with_suffix("") for file in JAPANESE.rglob("*.po")}
+    assert translated == {page.relative_to(DOCS).with_suffix("") for page in pages()}
+
+
+def test_nothing_is_left_untranslated_or_unsure():
+    messages = translations()
+    assert len(messages) > 100
+    assert [str(message.id) for _, message in messages if not message.string or message.fuzzy] == []
+
+
+def test_a_translation_keeps_the_code_and_the_links_of_its_original():
+    changed = [
+        f"{catalogue.name}: {message.id}"
+        for catalogue, message in translations()
+        for pattern in (CODE_SPAN, LINK_TARGET)
+        if sorted(pattern.findall(message.id)) != sorted(pattern.findall(message.string))
+    ]
+    assert changed == []
