@@ -63,7 +63,8 @@ def run_program(main, *, on_except="pass", on_finally="pass", before="", after="
         text=True,
         timeout=30,
         check=False,
-        env=environment(),
+        # Coverage's own handler for SIGTERM would change what is tested.
+        env={name: value for name, value in environment().items() if not name.startswith("COVERAGE")},
     )
     return Ended(process.returncode, process.stdout.split("\n")[:-1], process.stderr)
 

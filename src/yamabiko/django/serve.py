@@ -16,7 +16,13 @@ from yamabiko.transports.server import config, listening_socket
 @click.command()
 @click.argument("application")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all of IPv4.")
-@click.option("--port", default=8000, show_default=True, help="Port to listen on; 0 for any free one.")
+@click.option(
+    "--port",
+    default=8000,
+    type=click.IntRange(0, 65535),
+    show_default=True,
+    help="Port to listen on; 0 for any free one.",
+)
 @click.option("--app-dir", default=".", type=click.Path(exists=True, file_okay=False), help="Folder to import from.")
 @click.option(
     "--tls-certificate",
@@ -71,6 +77,10 @@ def _loaded(application: str) -> object:
     """Import "module:name". Raises ConfigurationError in words of whoever typed it; errors inside stay theirs."""
     try:
         return import_from_string(application)
+    except ModuleNotFoundError as error:
+        if error.name is None or not application.startswith(error.name):
+            raise
+        raise ConfigurationError(f"there is no module {error.name!r}, which {application!r} names") from error
     except ImportFromStringError as error:
         raise ConfigurationError(f"expected module:name, for example mysite.asgi:application: {error}") from error
 

@@ -24,6 +24,9 @@ from yamabiko.transports.runtime import AsyncioRuntime
 
 logger = logging.getLogger("yamabiko")
 
+FINISH_SECONDS = 2.0
+"""How long what is under way may take when the server stops; the server has waited for its own tasks before."""
+
 
 class DjangoApplication:
     """The core's `Application`: Room classes and Django users."""
@@ -56,7 +59,7 @@ class Service:
 
     async def close(self) -> None:
         """Finish what is under way and let go of the broker."""
-        await self._runtime.finished()
+        await self._runtime.finished(within_seconds=FINISH_SECONDS)
         if self._line is not None:
             await self._line.close()
             self._line = None

@@ -13,7 +13,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from yamabiko.core.connection import Connection
-from yamabiko.core.errors import NO_PONG, NOT_TEXT, SHUTDOWN, SLOW, Close
+from yamabiko.core.errors import NO_PONG, NOT_TEXT, SHUTDOWN, SLOW, TOO_BIG, Close
 from yamabiko.core.frames import Frame
 from yamabiko.core.interfaces import Audience
 from yamabiko.transports.limits import Limits
@@ -22,6 +22,8 @@ from yamabiko.transports.sockets import SocketAudience, SocketWriter
 
 CLOSE_SECONDS = 10.0
 """How long a peer may take to read what it was sent and to answer our close frame."""
+SHUTDOWN_SECONDS = 1.5
+"""The same when the server stops: what a peer has not read by then it can have when it resumes."""
 UNHANDLED_PAYLOADS = 32
 """Payloads that may wait for a slow handler; then the peer is no longer read from."""
 BURST_BYTES = 64 * 1024
@@ -59,14 +61,15 @@ class AdoptedSocket(asyncio.Protocol):
         self._websocket.max_message_size = self._limits.message_bytes
         self._server_connections.add(self)
         pulse(self._limits).watch(self)
+        for frame in early:
+            self._take(frame)
         if is_lost:
             self.connection_lost(None)
             return
         self._transport.set_write_buffer_limits(high=self._limits.backlog_bytes)
         self._transport.set_protocol(self)
-        self._transport.resume_reading()
-        for frame in early:
-            self._take(frame)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         self.is_heard = True
@@ -97,6 +100,7 @@ class AdoptedSocket(asyncio.Protocol):
     def shutdown(self) -> None:
         """Called by uvicorn when the server stops."""
         self._connection.close(SHUTDOWN)
+        self._set_deadline(SHUTDOWN_SECONDS)
 
     # Of the Transport
 
@@ -155,6 +159,9 @@ class AdoptedSocket(asyncio.Protocol):
     def _accept(self, data: bytes | bytearray | memoryview) -> None:
         if not self._connection.is_open:
             return
+        if len(data) > self._limits.message_bytes:  # before adoption the server's own limit held
+            self._connection.close(TOO_BIG)
+            return
         try:
             payload = str(data, "utf-8") if self._is_text else bytes(data)
         except UnicodeDecodeError:
@@ -189,9 +196,14 @@ class AdoptedSocket(asyncio.Protocol):
                 self._set_deadline()
                 self._transport.close()
 
-    def _set_deadline(self) -> None:
-        if self._deadline is None and not self._is_lost:
-            self._deadline = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+    def _set_deadline(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Let the socket be cut off in so many seconds at the latest."""
+        due = asyncio.get_running_loop().time() + seconds
+        if self._is_lost or (self._deadline is not None and self._deadline.when() <= due):
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_at(due, self._transport.abort)
 
     def _unsent_bytes(self) -> int:
         return self.writer.unsent_bytes()

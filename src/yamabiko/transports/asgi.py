@@ -30,6 +30,8 @@ ADOPT = "yamabiko.adopt"
 """The ASGI extension of our server: a callable that takes a Connection and its Limits and returns its transport."""
 STATUS = {101: 401, 102: 404, 103: 403, 108: 503, 111: 429}
 CLOSE_SECONDS = 5.0
+TOO_BIG_FOR_DAPHNE = Close(3501, "message too big")
+"""Daphne fails to send any code below 3000 but 1000, and leaves the socket open."""
 
 
 async def serve_room(
@@ -69,12 +71,12 @@ async def _is_accepted(send: Send) -> bool:
 
 async def _serve(connection: Connection, limits: Limits, scope: Scope, receive: Receive, send: Send) -> bool:
     """Serve an accepted socket; return whether our server has adopted it, and serves it on from here."""
-    adopt = scope.get("extensions", {}).get(ADOPT)
+    adopt = (scope.get("extensions") or {}).get(ADOPT)
     if adopt is not None:
         transport: Transport = adopt(connection, limits)
         await connection.go_live(transport)
         return True
-    portable = AsgiTransport(connection, send, limits)
+    portable = AsgiTransport(connection, send, limits, too_big=TOO_BIG if can_refuse(scope) else TOO_BIG_FOR_DAPHNE)
     try:
         await connection.go_live(portable)
         await portable.read(receive)
@@ -87,7 +89,7 @@ async def _serve(connection: Connection, limits: Limits, scope: Scope, receive: 
 async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
     """Refuse a handshake with an HTTP status and a JSON body; a server that cannot do so answers 403."""
     try:
-        if "websocket.http.response" not in scope.get("extensions", {}):
+        if not can_refuse(scope):
             await send({"type": "websocket.close", "code": 1008, "reason": refusal.message[:32]})
             return
         body = msgspec.json.encode({"error": {"code": refusal.code, "message": refusal.message}})
@@ -99,13 +101,19 @@ async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
         logger.debug("a peer left before its handshake was refused")
 
 
+def can_refuse(scope: Scope) -> bool:
+    """Tell whether the server can refuse a handshake with a response of ours; Daphne cannot."""
+    return "websocket.http.response" in (scope.get("extensions") or {})
+
+
 class AsgiTransport:
     """Writes through an ASGI server's `send`: a byte-bounded outbox, and a task only while there is something in it."""
 
-    def __init__(self, connection: Connection, send: Send, limits: Limits) -> None:
+    def __init__(self, connection: Connection, send: Send, limits: Limits, *, too_big: Close = TOO_BIG) -> None:
         self._connection = connection
         self._send = send
         self._limits = limits
+        self._too_big = too_big
         self._outbox: deque[Frame] = deque()
         self._unsent_bytes = 0
         self._close: Close | None = None
@@ -133,7 +141,8 @@ class AsgiTransport:
         if not self._is_over:
             self._close = close
             self._start_writer()
-            self._wake_reader()
+            if self._reader is not None:
+                self._reader.cancel()
 
     async def drained(self) -> None:
         await self._empty.wait()
@@ -143,7 +152,7 @@ class AsgiTransport:
 
     async def read(self, receive: Receive) -> None:
         """Hand what arrives to the connection until the peer or we end it."""
-        while not self._is_over:
+        while self._close is None:
             message = await self._next(receive)
             if message is None or message["type"] == "websocket.disconnect":
                 self._is_gone = self._close is None
@@ -152,7 +161,7 @@ class AsgiTransport:
             if payload is None:
                 payload = message.get("bytes") or b""
             if size(payload) > self._limits.message_bytes:
-                self._connection.close(TOO_BIG)
+                self._connection.close(self._too_big)
             else:
                 await self._connection.receive(payload)
 
@@ -162,16 +171,12 @@ class AsgiTransport:
         try:
             return await receive()
         except asyncio.CancelledError:
-            if not self._is_over or self._reader is None:
+            if self._close is None or self._reader is None:
                 raise
             self._reader.uncancel()
             return None
         finally:
             self._reader = None
-
-    def _wake_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
 
     async def ended(self) -> None:
         """Send what is left to send, for a bounded time, and let go of the socket."""
@@ -201,10 +206,9 @@ class AsgiTransport:
             if self._close is not None:
                 await self._send({"type": "websocket.close", "code": self._close.code, "reason": self._close.reason})
         except Exception as error:
-            # Servers differ in what they raise once the peer is gone.
+            # Servers differ in what they raise once the peer is gone. What it said before is still to be read.
             logger.debug("a peer is gone: %r", error)
             self._is_gone = True
-            self._wake_reader()
         finally:
             self._empty.set()
 

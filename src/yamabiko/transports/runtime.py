@@ -23,10 +23,16 @@ class AsyncioRuntime:
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, callback)
 
-    async def finished(self) -> None:
-        """Wait until nothing is running any more."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    async def finished(self, *, within_seconds: float) -> None:
+        """Wait until nothing is running any more; what does not end in time is cancelled, and named in the log."""
+        deadline = asyncio.get_running_loop().time() + within_seconds
+        while self._tasks and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        for task in self._tasks:
+            logger.warning("did not end in %s s and is cancelled: %r", within_seconds, task.get_coro())
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_seconds)
 
     def _report(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -154,6 +154,8 @@ class SocketAudience(TurnAudience[HasWriter]):
 def _borrow(transport: asyncio.Transport) -> socket.SocketType | None:
     """Return a second socket object on the transport's descriptor, or None where bytes must go through asyncio."""
     opened = transport.get_extra_info("socket")
-    if opened is None or transport.get_extra_info("sslcontext") is not None or sys.platform == "win32":
+    if opened is None or transport.is_closing() or sys.platform == "win32":
+        return None
+    if transport.get_extra_info("sslcontext") is not None:
         return None
     return socket.SocketType(opened.family, opened.type, opened.proto, opened.fileno())

@@ -1,0 +1,12 @@
+"""The test site's settings in a server's process: a database that others can fill, and what a test sets by JSON."""
+
+import json
+import os
+
+from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.servers"]
+ASGI_APPLICATION = "tests.servers.asgi.application"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["SITE_DATABASE"]}}
+YAMABIKO = json.loads(os.environ.get("SITE_YAMABIKO", "{}"))
