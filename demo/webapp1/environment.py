@@ -32,14 +32,15 @@ def words(name: str) -> list[str]:
     return [word.strip() for word in os.environ.get(name, "").split(",") if word.strip()]
 
 
-def secret_key(data: Path, *, debug: bool) -> str:
-    """Return SECRET_KEY; a development site makes its own once and keeps it in `data`."""
+def secret_key(data: Path, *, may_make_own: bool) -> str:
+    """Return SECRET_KEY, or one that the site makes once and keeps in `data`."""
     if key := os.environ.get("SECRET_KEY"):
         return key
-    if not debug:
+    if not may_make_own:
         raise ImproperlyConfigured(
             "SECRET_KEY is missing. With DEBUG=0 the site needs one that is long, random and its own:\n"
-            "  python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+            "  python -c 'import secrets; print(secrets.token_urlsafe(50))'\n"
+            "or DATA_DIR, a folder that only the site reads, where it keeps one that it makes itself."
         )
     return kept_key(data / "secret_key")
 

@@ -8,11 +8,11 @@ from django.utils.translation import gettext_lazy as _
 from webapp1.environment import channel_layer, flag, secret_key, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(os.environ.get("DATA_DIR", BASE_DIR / "data"))
+DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / "data")
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 
 DEBUG = flag("DEBUG", default=True)
-SECRET_KEY = secret_key(DATA_DIR, debug=DEBUG)
+SECRET_KEY = secret_key(DATA_DIR, may_make_own=DEBUG or bool(os.environ.get("DATA_DIR")))
 
 # The machine's own names are always allowed: a container's health check asks by them.
 ALLOWED_HOSTS = [*words("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]

@@ -139,14 +139,15 @@ def test_hosted_layer_without_a_redis_url_says_what_to_set_and_shows_no_password
     assert "s3cret" not in error
 
 
-def test_site_without_debug_asks_for_a_secret_key(tmp_path):
-    error = settings_error(tmp_path, DEBUG="0", SECRET_KEY="")
+def test_site_without_debug_asks_for_a_secret_key_or_a_place_to_keep_its_own(tmp_path):
+    error = settings_error(tmp_path, DEBUG="0", SECRET_KEY="", DATA_DIR="")
     assert error.startswith("SECRET_KEY is missing. With DEBUG=0 the site needs one")
-    assert not (tmp_path / "secret_key").exists()
+    assert "DATA_DIR" in error
 
 
-def test_development_key_is_made_once_and_is_private(tmp_path):
-    site = Site(tmp_path)
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_own_key_is_made_once_and_is_private(tmp_path, debug):
+    site = Site(tmp_path, DEBUG=debug)
     site.manage("check", "--verbosity", "0")
     key = (tmp_path / "secret_key").read_text()
     site.manage("check", "--verbosity", "0")

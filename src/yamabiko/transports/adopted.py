@@ -32,6 +32,23 @@ BURST_BYTES = 64 * 1024
 class AdoptedSocket(asyncio.Protocol):
     """The asyncio protocol of an adopted socket, and the `Transport` of its Connection."""
 
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_deadline",
+        "_drained",
+        "_fragments",
+        "_is_lost",
+        "_is_text",
+        "_limits",
+        "_server_connections",
+        "_transport",
+        "_unhandled",
+        "_websocket",
+        "is_heard",
+        "writer",
+    )
+
     def __init__(
         self,
         connection: Connection,

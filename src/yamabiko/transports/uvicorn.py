@@ -36,6 +36,8 @@ class RoomWebSocketProtocol(WebSocketsSansIOProtocol):
     def _adopt(self, connection: Connection, limits: Limits) -> AdoptedSocket:
         """Hand the accepted socket, and all that has arrived on it, to `connection`."""
         self.stop_keepalive()
+        # The parser's frame holds the request, 3 KB of headers that nobody asks for any more.
+        self.request.headers.clear()
         adopted = AdoptedSocket(connection, self.conn, self.transport, limits, self.connections)
         # What is left of this object ends with the ASGI call: uvicorn then closes what it takes for its transport.
         self.transport = _HANDED_OVER
