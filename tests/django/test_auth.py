@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -19,8 +21,9 @@ from django.utils import timezone
 
 from tests.django.peers import Answer, Peer, aknock, knock, socket_scope
 from tests.site.asgi import application
-from yamabiko.django.auth import user_of, user_of_session
+from yamabiko.django.auth import Visitors, users_of_sessions
 from yamabiko.django.handshake import HandshakeRequest
+from yamabiko.transports.runtime import AsyncioRuntime
 
 MEMBERS = "/rooms/members/club/"
 
@@ -33,6 +36,14 @@ def alice(db: None) -> User:
 @pytest.fixture
 def session_key(alice: User) -> str:
     return sign_in(alice)
+
+
+def user_of_session(session_key: str) -> Any:
+    return users_of_sessions([session_key])[session_key]
+
+
+async def user_of(request: HandshakeRequest, scope: Any) -> Any:
+    return await Visitors(AsyncioRuntime()).user_of(request, scope)
 
 
 def sign_in(user: User) -> str:
@@ -194,13 +205,13 @@ def test_a_middleware_that_found_nobody_yet_leaves_it_to_the_session(session_key
 
 
 def test_a_database_that_is_down_refuses_the_handshake_for_now(
-    session_key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    session_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def load(store: Any) -> None:
+    def fail(*_: Any) -> None:
         raise OperationalError("the database is down")
 
-    monkeypatch.setattr(db.SessionStore, "load", load)
-    answer = knock(application, MEMBERS, cookies(session_key))
+    with connection.execute_wrapper(fail):
+        answer = knock(application, MEMBERS, cookies(session_key))
     assert (answer.status, answer.error["code"]) == (503, 100)
     assert "the database is down" in caplog.text
 
@@ -217,3 +228,48 @@ async def test_a_database_connection_that_has_outlived_its_time_is_not_used_agai
     monkeypatch.setattr(DatabaseWrapper, "close", lambda self: closed.append(self.alias))
     await aknock(application, MEMBERS, cookies(key))
     assert "default" in closed
+
+
+def test_handshakes_that_come_together_share_two_queries(db: None, django_assert_num_queries: Any) -> None:
+    users = [User.objects.create_user(f"user{number}") for number in range(20)]
+    keys = [*map(sign_in, users), "unknown"]
+
+    @async_to_sync
+    async def found() -> list[Any]:
+        visitors = Visitors(AsyncioRuntime())
+        scopes = [socket_scope(MEMBERS, cookies(key)) for key in keys]
+        return await asyncio.gather(*(visitors.user_of(HandshakeRequest(scope), scope) for scope in scopes))
+
+    with django_assert_num_queries(2):
+        *known, unknown = found()
+    assert known == users
+    assert isinstance(unknown, AnonymousUser)
+
+
+def test_one_session_in_two_handshakes_is_one_user(session_key: str, alice: User) -> None:
+    @async_to_sync
+    async def found() -> list[Any]:
+        visitors, scope = Visitors(AsyncioRuntime()), socket_scope(MEMBERS, cookies(session_key))
+        return await asyncio.gather(*(visitors.user_of(HandshakeRequest(scope), scope) for _ in range(2)))
+
+    assert found() == [alice, alice]
+
+
+class BackendOfOne:
+    """A project's own: it knows users by other means than their table."""
+
+    def get_user(self, user_id: int) -> User | None:
+        return User(pk=user_id, username="of its own") if user_id == 7 else None
+
+
+@pytest.mark.parametrize(("user_id", "name"), [(7, "of its own"), (8, "")])
+def test_a_backend_of_the_projects_own_is_asked_for_each_user(db: None, settings: Any, user_id: int, name: str) -> None:
+    path = f"{__name__}.BackendOfOne"
+    settings.AUTHENTICATION_BACKENDS = [path]
+    store = import_module(settings.SESSION_ENGINE).SessionStore()
+    user = User(pk=user_id)
+    store.update(
+        {"_auth_user_id": str(user_id), "_auth_user_backend": path, "_auth_user_hash": user.get_session_auth_hash()}
+    )
+    store.save()
+    assert user_of_session(store.session_key).get_username() == name

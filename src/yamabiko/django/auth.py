@@ -2,65 +2,141 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from importlib import import_module
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth import (
-    BACKEND_SESSION_KEY,
-    HASH_SESSION_KEY,
-    SESSION_KEY,
-    get_user_model,
-    load_backend,
-)
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model, load_backend
+from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.db import close_old_connections
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from yamabiko.core.interfaces import Runtime
 from yamabiko.django.handshake import HandshakeRequest
 
-
-async def user_of(request: HandshakeRequest, scope: Any) -> Any:
-    """Return the user of a handshake: whom a middleware such as AuthMiddlewareStack has found, else the session's."""
-    user = scope.get("user")
-    if user is not None:
-        return user
-    session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    if session_key is None:
-        return _nobody()
-    return await sync_to_async(_ask_database)(session_key)
+ASKED_AT_ONCE = 500
+QUIET_SECONDS = 1.0
+"""How long after the last handshake the database connection is given back, as Django does after a request."""
 
 
-def _ask_database(session_key: str) -> Any:
+class Visitors:
+    """Finds the users of handshakes; those that come together share one hop to a thread and two queries."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._is_asking = False
+        self._asked_until = 0.0
+
+    async def user_of(self, request: HandshakeRequest, scope: Any) -> Any:
+        """Return the user whom a middleware such as AuthMiddlewareStack has found, else the session's."""
+        user = scope.get("user")
+        if user is not None:
+            return user
+        session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+        if session_key is None:
+            return _nobody()
+        if session_key not in self._waiting:
+            self._waiting[session_key] = asyncio.get_running_loop().create_future()
+        answer = self._waiting[session_key]
+        if not self._is_asking:
+            self._is_asking = True
+            self._runtime.spawn(self._ask())
+        return await asyncio.shield(answer)
+
+    async def _ask(self) -> None:
+        """Ask for all who wait, and again for those who have come meanwhile."""
+        time = asyncio.get_running_loop().time
+        is_first = self._asked_until + QUIET_SECONDS < time()
+        try:
+            while self._waiting:
+                waiting = {key: self._waiting.pop(key) for key in list(self._waiting)[:ASKED_AT_ONCE]}
+                await self._answer(waiting, on_fresh_connection=is_first)
+                is_first = False
+        finally:
+            self._is_asking = False
+            self._asked_until = time()
+            self._runtime.call_later(QUIET_SECONDS, self._give_back)
+
+    async def _answer(self, waiting: dict[str, asyncio.Future[Any]], *, on_fresh_connection: bool) -> None:
+        try:
+            users = await sync_to_async(_ask_database)(list(waiting), on_fresh_connection)
+        except Exception as error:
+            for answer in waiting.values():
+                answer.set_exception(error)
+                answer.exception()  # whoever asked may have left
+        else:
+            for session_key, answer in waiting.items():
+                answer.set_result(users[session_key])
+
+    def _give_back(self) -> None:
+        if not self._is_asking and self._asked_until + QUIET_SECONDS <= asyncio.get_running_loop().time():
+            self._runtime.spawn(sync_to_async(close_old_connections)())
+
+
+def _ask_database(session_keys: Collection[str], on_fresh_connection: bool) -> dict[str, Any]:
     """Use the database as a request would: a connection that is broken or too old is not used again."""
-    close_old_connections()
-    try:
-        return user_of_session(session_key)
-    finally:
+    if on_fresh_connection:
         close_old_connections()
+    try:
+        return users_of_sessions(session_keys)
+    except Exception:
+        close_old_connections()
+        raise
 
 
-def user_of_session(session_key: str) -> Any:
-    """Return the user whom a session is signed in as, or an AnonymousUser. The session is only read, never flushed.
+def users_of_sessions(session_keys: Collection[str]) -> dict[str, Any]:
+    """Return whom each session is signed in as, an AnonymousUser for none. Sessions are only read, never flushed.
 
     A session is good if its hash fits the user's password under SECRET_KEY or one of SECRET_KEY_FALLBACKS.
     """
-    session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
-    backend_path = session.get(BACKEND_SESSION_KEY)
-    if SESSION_KEY not in session or backend_path not in settings.AUTHENTICATION_BACKENDS:
-        return _nobody()
-    user_id = get_user_model()._meta.pk.to_python(session[SESSION_KEY])
-    user = load_backend(backend_path).get_user(user_id)
+    sessions = _sessions(session_keys)
+    users = _users(
+        {(data[BACKEND_SESSION_KEY], data[SESSION_KEY]) for data in sessions.values() if _is_signed_in(data)}
+    )
+    return {key: _user_of(sessions.get(key, {}), users) for key in session_keys}
+
+
+def _user_of(session: dict[str, Any], users: dict[tuple[str, str], Any]) -> Any:
+    user = users.get((session.get(BACKEND_SESSION_KEY, ""), session.get(SESSION_KEY, "")))
     if user is None or not _is_current(session.get(HASH_SESSION_KEY, ""), user):
         return _nobody()
     return user
 
 
-def _nobody() -> Any:
-    # Imported late, so that asgi.py may import yamabiko before Django is set up.
-    from django.contrib.auth.models import AnonymousUser
+def _sessions(session_keys: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return what is in the sessions that exist: in one query where they are in the database as Django keeps them."""
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    if store.load is DatabaseStore.load:
+        found = store.get_model_class().objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
+        return {session.session_key: store().decode(session.session_data) for session in found}
+    return {key: dict(store(key).items()) for key in session_keys}
 
-    return AnonymousUser()
+
+def _is_signed_in(session: dict[str, Any]) -> bool:
+    return SESSION_KEY in session and session.get(BACKEND_SESSION_KEY) in settings.AUTHENTICATION_BACKENDS
+
+
+def _users(wanted: set[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+    """Return the users by backend and id: in one query for each backend that looks them up as Django's own does."""
+    from django.contrib.auth.backends import ModelBackend
+
+    users: dict[tuple[str, str], Any] = {}
+    for path in {path for path, _ in wanted}:
+        backend: Any = load_backend(path)
+        to_python = get_user_model()._meta.pk.to_python
+        ids = {to_python(user_id): user_id for backend_path, user_id in wanted if backend_path == path}
+        if type(backend).get_user is ModelBackend.get_user:
+            found = get_user_model()._default_manager.filter(pk__in=ids)
+            known = [user for user in found if backend.user_can_authenticate(user)]
+        else:
+            known = [user for user in map(backend.get_user, ids) if user is not None]
+        users |= {(path, ids[user.pk]): user for user in known}
+    return users
 
 
 def _is_current(session_hash: str, user: Any) -> bool:
@@ -68,3 +144,10 @@ def _is_current(session_hash: str, user: Any) -> bool:
         return True
     hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
     return any(constant_time_compare(session_hash, known) for known in hashes)
+
+
+def _nobody() -> Any:
+    # Imported late, so that asgi.py may import yamabiko before Django is set up.
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()

@@ -11,7 +11,6 @@ from yamabiko.codecs.plain import PLAIN
 from yamabiko.core.errors import BadRequest, ConfigurationError, InternalError, Refusal, UnknownRoom
 from yamabiko.core.messages import Join, Position
 from yamabiko.core.names import room_name
-from yamabiko.django.auth import user_of
 from yamabiko.django.handshake import HandshakeRequest, check_host_and_origin
 from yamabiko.django.service import service
 from yamabiko.transports.asgi import Application, Receive, Scope, Send, refuse, serve_room
@@ -87,7 +86,7 @@ async def serve_socket(room: str, scope: Scope, receive: Receive, send: Send) ->
         request = HandshakeRequest(scope)
         check_host_and_origin(request)
         join = join_of(room, scope)
-        user = await user_of(request, scope)
+        user = await here.visitors.user_of(request, scope)
     except Refusal as refusal:
         await refuse(refusal, scope, send)
     except Exception:

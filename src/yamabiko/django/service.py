@@ -19,6 +19,7 @@ from yamabiko.core.interfaces import Broker, Rules
 from yamabiko.core.messages import Position
 from yamabiko.core.node import Node
 from yamabiko.django import local_line, settings
+from yamabiko.django.auth import Visitors
 from yamabiko.django.rooms import registry
 from yamabiko.transports.runtime import AsyncioRuntime
 
@@ -45,6 +46,7 @@ class Service:
         self._runtime = AsyncioRuntime()
         self.node = Node(make_broker(settings.broker_url()), DjangoApplication(), self._runtime)
         self.limits = settings.limits()
+        self.visitors = Visitors(self._runtime)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._line: local_line.LocalLine | None = None
 

@@ -1,0 +1,45 @@
+"""Yamabiko: a small Django project (bench/site) on `yamabiko serve`, alone and as a route of Channels."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from bench.peers.peer import HISTORY, PLAIN, ROOT, USERS, USERS_HISTORY, Peer, Place, distribution_version
+
+KINDS = (PLAIN, HISTORY, USERS, USERS_HISTORY)
+MESSAGE = ["--message", '{"message":"{text}"}']
+
+
+def serve(application: str, place: Place) -> list[str]:
+    command = [sys.executable, "-m", "yamabiko", "serve", application, "--app-dir", str(ROOT)]
+    return [*command, "--port", str(place.port), "--no-access-log"]
+
+
+def environment(place: Place) -> dict[str, str]:
+    return {"DJANGO_SETTINGS_MODULE": "bench.site.settings", "BENCH_DATABASE": str(place.database or ":memory:")}
+
+
+def version() -> str:
+    return f"{distribution_version('yamabiko', 'yamabiko')}, Django {distribution_version('django', 'django')}"
+
+
+PEER = Peer(
+    name="yamabiko",
+    title="Yamabiko",
+    server=partial(serve, "bench.site.asgi:application"),
+    environment=environment,
+    says={kind: ["--path", f"/rooms/{kind}/{{room}}/", *MESSAGE] for kind in KINDS},
+    missing=lambda: None,
+    version=version,
+)
+
+IN_CHANNELS = Peer(
+    name="yamabiko-in-channels",
+    title="Yamabiko behind Channels' auth stack",
+    server=partial(serve, "bench.site.asgi_in_channels:application"),
+    environment=environment,
+    says=PEER.says,
+    missing=lambda: None,
+    version=version,
+)
