@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from bench.peers.peer import HISTORY, PLAIN, ROOT, USERS, USERS_HISTORY, Peer, Place, distribution_version
+from bench.peers.peer import DEFLATE, HISTORY, PLAIN, ROOT, USERS, USERS_HISTORY, Peer, Place, distribution_version
 
-KINDS = (PLAIN, HISTORY, USERS, USERS_HISTORY)
+KINDS = (PLAIN, HISTORY, USERS, USERS_HISTORY, DEFLATE)
 MESSAGE = ["--message", '{"message":"{text}"}']
 
 
 def serve(application: str, place: Place) -> list[str]:
     command = [sys.executable, "-m", "yamabiko", "serve", application, "--app-dir", str(ROOT)]
-    return [*command, "--port", str(place.port), "--no-access-log"]
+    command += ["--port", str(place.port), "--no-access-log"]
+    return [*command, "--compress"] if place.kind == DEFLATE else command
 
 
 def environment(place: Place) -> dict[str, str]:

@@ -10,6 +10,7 @@ from yamabiko import History, Room, register
 KEPT = History(size=1000, ttl=timedelta(hours=1))
 
 
+@register("deflate/<int:number>")
 @register("plain/<int:number>")
 class PlainRoom(Room):
     async def can_join(self, user: Any) -> bool:

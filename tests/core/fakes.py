@@ -91,6 +91,10 @@ class FakeTransport:
         self.socket = Gate()
         self.unsent_bytes = 0
 
+    @property
+    def kind(self) -> object:
+        return FakeTransport
+
     def write(self, frame: Frame) -> None:
         if self.closes:
             return
@@ -163,6 +167,8 @@ class WoundRuntime:
 
 class ScriptedBroker(MemoryBroker):
     """The memory broker with gates before and after its waits, and a bus that can be muted."""
+
+    answers_at_once = False
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from websockets.frames import Opcode
 from websockets.streams import StreamReader
@@ -45,3 +47,25 @@ def test_the_bytes_and_the_text_are_made_once():
     assert frame.wire is frame.wire
     assert frame.text is frame.text
     assert (frame.text, len(frame)) == ("山彦", 6)
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_a_deflated_frame_says_so_and_any_peer_inflates_it_on_its_own(is_text):
+    payload = b"yamabiko " * 500
+    wire = Frame(payload, is_text=is_text).deflated_wire
+    first_byte, length = wire[0], int.from_bytes(wire[2:4])
+    assert first_byte == (0xC1 if is_text else 0xC2)
+    assert (wire[1], length) == (126, len(wire) - 4) or wire[1] == len(wire) - 2
+    deflated = wire[4:] if wire[1] == 126 else wire[2:]
+    assert len(deflated) < len(payload) / 10
+    assert zlib.decompressobj(wbits=-12).decompress(deflated + b"\x00\x00\xff\xff") == payload
+
+
+def test_what_deflating_does_not_shorten_is_sent_as_it_is():
+    frame = Frame(b"hi")
+    assert frame.deflated_wire == frame.wire
+
+
+def test_a_frame_is_deflated_once():
+    frame = Frame(b"yamabiko " * 500)
+    assert frame.deflated_wire is frame.deflated_wire

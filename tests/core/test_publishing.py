@@ -229,3 +229,25 @@ def test_history_is_kept_while_nobody_is_there(house):
     house.rules.history = History(size=2)
     house.publish_many(["one", "two", "three"])
     assert house.member(history=5).messages == ["two", "three"]
+
+
+def test_where_nothing_waits_a_message_is_handled_at_once(house):
+    house.broker.answers_at_once = True
+    sender = house.member("passing")
+    assert sender.connection.receive_at_once('{"message": "hello", "id": "1"}')
+    assert sender.messages == ["hello"]
+    assert {"ack": {"id": "1"}} in sender.received
+
+
+def test_where_the_broker_might_wait_nothing_is_handled_at_once(house):
+    sender = house.member("passing")
+    assert not sender.connection.receive_at_once("hello")
+    assert sender.received == []
+
+
+def test_where_the_application_might_wait_nothing_is_handled_at_once(house):
+    house.broker.answers_at_once = True
+    house.passing.change = lambda user, message: message
+    sender = house.member("passing")
+    assert not sender.connection.receive_at_once("hello")
+    assert sender.received == []

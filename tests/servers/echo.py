@@ -23,6 +23,9 @@ class Echo:
         self.is_open = True
         self.transport: Any = None
 
+    def receive_at_once(self, payload: str | bytes) -> bool:
+        return False
+
     async def receive(self, payload: str | bytes) -> None:
         if isinstance(payload, str):
             self.transport.write(Frame(payload.encode()))

@@ -6,10 +6,12 @@ import asyncio
 import json
 import zlib
 from contextlib import AsyncExitStack
+from typing import Any
 
 import psutil
 import pytest
 from websockets.asyncio.client import connect
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Opcode
 
 from tests.servers.running import PATIENCE_SECONDS, SERVE, UVICORN, Kind, Running, Servers
@@ -192,6 +194,43 @@ async def test_adopted_sockets_understand_compression_where_uvicorn_negotiates_i
             bomber.link.transport.write(compressed_text(data.removesuffix(b"\x00\x00\xff\xff")))
             assert (await bomber.closed())[0] == 1009
             assert psutil.Process(server.process.pid).memory_info().rss - before < 12_000_000
+
+
+async def test_our_server_compresses_where_it_is_asked_to_for_those_who_can(servers: Servers, room: str):
+    text = "yamabiko " * 500
+    with servers.new(SERVE, "--compress") as server:
+        async with AsyncExitStack() as stack:
+            small_window = ClientPerMessageDeflateFactory(server_max_window_bits=9)
+            visitors: list[Visitor] = []
+            for offers in ({"compression": "deflate"}, {}, {"extensions": [small_window]}):
+                visitor = await stack.enter_async_context(visit(server, f"open/{room}", **offers))
+                await visitor.is_live()
+                for other in visitors:
+                    await other.message()
+                visitors.append(visitor)
+            inflating, plain, _ = visitors
+            (extension,) = inflating.link.protocol.extensions
+            assert extension.remote_no_context_takeover
+            inflated = watch_inflating(extension)
+            for message in (text, text):
+                await plain.send(message)
+                for visitor in visitors:
+                    assert await visitor.message() == message
+            assert inflated == [True, True]
+
+
+def watch_inflating(extension: Any) -> list[bool]:
+    """Return a list that says of each text frame from now on whether it was compressed."""
+    seen: list[bool] = []
+    decode = extension.decode
+
+    def watching(frame: Any, **options: Any) -> Any:
+        if frame.opcode is Opcode.TEXT:
+            seen.append(frame.rsv1)
+        return decode(frame, **options)
+
+    extension.decode = watching
+    return seen
 
 
 def compressed_text(data: bytes) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -143,6 +143,7 @@ async def visit(
     is_signed_in: bool = False,
     receive_bytes: int = 0,
     compression: str | None = None,
+    extensions: Sequence[Any] | None = None,
 ) -> AsyncIterator[Visitor]:
     """Be in a room for as long as the block lasts. Raises InvalidStatus if the handshake is refused.
 
@@ -155,6 +156,7 @@ async def visit(
             additional_headers={"Cookie": f"sessionid={server.session_key}"} if is_signed_in else {},
             sock=await _connected(server.port, receive_bytes),
             compression=compression,
+            extensions=extensions,
             max_size=None,
             max_queue=None,
             ping_interval=None,

@@ -43,6 +43,7 @@ class ChannelsBroker:
     """See `Broker`. One channel per room and process is in the room's group; `group_of` gives the group of a room."""
 
     keeps_history = False
+    answers_at_once = False
 
     def __init__(
         self, layer: Layer, group_of: Callable[[str], str], clock: Callable[[], float] = time.monotonic

@@ -12,15 +12,20 @@ from yamabiko.brokers.keys import KEPT_SECONDS, Keys
 from yamabiko.core.interfaces import Deliver
 from yamabiko.core.messages import History, Position, Publication, Stream
 
+LOOK_SECONDS, LOOKED_AT = 1.0, 1_000
+"""How often, and at how many streams at a time, is looked for those to forget."""
+
 
 class MemoryBroker:
     """See `Broker`. What it accepts is delivered before `publish` returns; it never fails."""
 
     keeps_history = True
+    answers_at_once = True
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self._next_look = 0.0
         self._subscribed: set[str] = set()
         self._deliver: Deliver = _nobody
 
@@ -35,9 +40,10 @@ class MemoryBroker:
             return None
         now = self._clock()
         stream = self._stream(room, now)
-        stream.keys.expire(now)
-        if key and key in stream.keys:
-            return stream.keys.position(key)
+        if key:
+            stream.keys.expire(now)
+            if key in stream.keys:
+                return stream.keys.position(key)
         publication = Publication(data, stream.next_position() if history else None, user)
         stream.remember(publication, history, key, now)
         self._pass_on(room, publication)
@@ -68,20 +74,21 @@ class MemoryBroker:
             self._deliver(room, publication)
 
     def _stream(self, room: str, now: float) -> _Stream:
-        """Return the stream of a room, begun now if need be; on the way, forget one that nobody uses any more."""
-        self._forget_one_expired(now)
+        """Return the stream of a room, begun now if need be; now and then, forget those that nobody uses any more."""
+        if now >= self._next_look:
+            self._forget_expired(now)
         stream = self._streams.get(room)
         if stream is None:
             stream = self._streams[room] = _Stream(now)
         return stream
 
-    def _forget_one_expired(self, now: float) -> None:
-        """Look at one stream, each in its turn, so that the cost stays small and every stream is looked at."""
-        if not self._streams:
-            return
-        room, stream = self._streams.popitem(last=False)
-        if stream.lives_until > now or room in self._subscribed:
-            self._streams[room] = stream
+    def _forget_expired(self, now: float) -> None:
+        """Look at some streams, each in its turn, so that the loop is not held and every stream is looked at."""
+        self._next_look = now + LOOK_SECONDS
+        for _ in range(min(len(self._streams), LOOKED_AT)):
+            room, stream = self._streams.popitem(last=False)
+            if stream.lives_until > now or room in self._subscribed:
+                self._streams[room] = stream
 
 
 class _Stream:

@@ -44,7 +44,18 @@ logger = logging.getLogger("yamabiko")
 class Connection:
     """Made by `Node.connect`. It joins before it has a transport, so that a refusal can refuse the handshake."""
 
-    __slots__ = ("_client", "_close", "codec", "is_open", "membership", "node", "transport", "user", "user_name")
+    __slots__ = (
+        "_answers_at_once",
+        "_client",
+        "_close",
+        "codec",
+        "is_open",
+        "membership",
+        "node",
+        "transport",
+        "user",
+        "user_name",
+    )
 
     transport: Transport
 
@@ -57,6 +68,7 @@ class Connection:
         self.membership: Membership | None = None
         self._client = ""
         self._close: Close | None = None
+        self._answers_at_once = False
 
     @property
     def client(self) -> str:
@@ -96,6 +108,7 @@ class Connection:
             logger.exception("a member of room %s could not be brought up to date", membership.room.name)
             self.close(SERVER_ERROR)
         if membership.is_live:
+            self._answers_at_once = self.node.broker.answers_at_once and not membership.room.rules.changes_messages
             await self._announce(membership)
 
     async def _announce(self, membership: Membership) -> None:
@@ -107,6 +120,16 @@ class Connection:
             membership.is_announced = True
             if not self.is_open:
                 self.node.spawn(run_hook(rules, "on_leave", self.user))
+
+    def receive_at_once(self, payload: str | bytes) -> bool:
+        """Do what `receive` does, without a task to wait in; return False, with nothing done, where it might wait."""
+        if not self._answers_at_once:
+            return False
+        try:
+            self.receive(payload).send(None)
+        except StopIteration:
+            return True
+        raise RuntimeError(f"{type(self.node.broker).__name__}.publish waited, though it answers at once")
 
     async def receive(self, payload: str | bytes) -> None:
         """Decode a payload and answer its commands one after the other. Never raises."""

@@ -16,6 +16,10 @@ T = TypeVar("T", contravariant=True)
 class Transport(Protocol):
     """The writing end of one peer. What it has not sent yet is bounded in bytes; over the bound it closes with SLOW."""
 
+    @property
+    def kind(self) -> object:
+        """Transports of the same kind can share an audience."""
+
     def write(self, frame: Frame) -> None:
         """Take a frame to send, in order. Returns at once, never raises, never calls back."""
 
@@ -26,7 +30,7 @@ class Transport(Protocol):
         """Wait until most of what was written is sent, or the peer is gone."""
 
     def new_audience(self) -> Audience[Self]:
-        """Return an empty audience for transports of this type."""
+        """Return an empty audience for transports of this kind."""
 
 
 class Audience(Protocol[T]):
@@ -60,6 +64,9 @@ class Broker(Protocol):
 
     keeps_history: bool
     """Whether rooms with history have one here; without, `read` is not called and positions are None."""
+
+    answers_at_once: bool
+    """Whether `publish` never waits: whoever awaits it has the result without giving up its turn of the loop."""
 
     def start(self, deliver: Deliver) -> None: ...
 

@@ -24,7 +24,7 @@ class LocalRoom:
         self.history = history
         self.presence = Presence(runtime)
         self._newcomers: set[Membership] = set()
-        self._audiences: dict[tuple[Codec, type], Audience[Transport]] = {}
+        self._audiences: dict[tuple[Codec, object], Audience[Transport]] = {}
         self._live_count = 0
         self._ahead: dict[Membership, Position] = {}
         self._delivered: Position | None = None
@@ -68,16 +68,26 @@ class LocalRoom:
 
     def deliver(self, publication: Publication) -> None:
         """Pass a publication on to everyone here: once, in order, and with a `Gap` where some never came."""
-        position = publication.position
+        position, delivered = publication.position, self._delivered
         if position is None:
             self._fan_out(publication)
-        elif self._delivered is None or not _is_after_or_at(self._delivered, position):
-            self._let_in(lambda had: not _is_after_or_at(had, position))
-            if self._delivered is not None and position != _next(self._delivered):
-                self._fan_out(Gap(Position(position.epoch, position.offset - 1)))
+        elif delivered is None or self._ahead or not _follows(position, delivered):
+            self._deliver_out_of_step(publication, position)
+        else:
             self._delivered = position
             self._fan_out(publication)
-            self._let_in(lambda had: had == position)
+
+    def _deliver_out_of_step(self, publication: Publication, position: Position) -> None:
+        """Deliver where not everyone has had the same so far, or where something is missing or comes again."""
+        delivered = self._delivered
+        if delivered is not None and _is_after_or_at(delivered, position):
+            return
+        self._let_in(lambda had: not _is_after_or_at(had, position))
+        if delivered is not None and not _follows(position, delivered):
+            self._fan_out(Gap(Position(position.epoch, position.offset - 1)))
+        self._delivered = position
+        self._fan_out(publication)
+        self._let_in(lambda had: had == position)
 
     def _let_in(self, is_reached: Callable[[Position], bool]) -> None:
         """Let those members in who were ahead of the others, and are so no longer."""
@@ -98,14 +108,14 @@ class LocalRoom:
 
     def _audience_of(self, member: Membership) -> Audience[Transport]:
         transport = member.connection.transport
-        key = (member.connection.codec, type(transport))
+        key = (member.connection.codec, transport.kind)
         if key not in self._audiences:
             self._audiences[key] = transport.new_audience()
         return self._audiences[key]
 
 
-def _next(position: Position) -> Position:
-    return Position(position.epoch, position.offset + 1)
+def _follows(position: Position, other: Position) -> bool:
+    return position.offset == other.offset + 1 and position.epoch == other.epoch
 
 
 def _is_after(position: Position, other: Position) -> bool:

@@ -64,7 +64,7 @@ class Visitors:
 
     async def _answer(self, waiting: dict[str, asyncio.Future[Any]], *, on_fresh_connection: bool) -> None:
         try:
-            users = await sync_to_async(_ask_database)(list(waiting), on_fresh_connection)
+            users = await _ask_in_thread(list(waiting), on_fresh_connection)
         except Exception as error:
             for answer in waiting.values():
                 answer.set_exception(error)
@@ -89,15 +89,17 @@ def _ask_database(session_keys: Collection[str], on_fresh_connection: bool) -> d
         raise
 
 
+_ask_in_thread = sync_to_async(_ask_database)
+
+
 def users_of_sessions(session_keys: Collection[str]) -> dict[str, Any]:
     """Return whom each session is signed in as, an AnonymousUser for none. Sessions are only read, never flushed.
 
     A session is good if its hash fits the user's password under SECRET_KEY or one of SECRET_KEY_FALLBACKS.
     """
     sessions = _sessions(session_keys)
-    users = _users(
-        {(data[BACKEND_SESSION_KEY], data[SESSION_KEY]) for data in sessions.values() if _is_signed_in(data)}
-    )
+    signed_in = [data for data in sessions.values() if _is_signed_in(data)]
+    users = _users({(data[BACKEND_SESSION_KEY], data[SESSION_KEY]) for data in signed_in})
     return {key: _user_of(sessions.get(key, {}), users) for key in session_keys}
 
 
@@ -112,8 +114,8 @@ def _sessions(session_keys: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return what is in the sessions that exist: in one query where they are in the database as Django keeps them."""
     store = import_module(settings.SESSION_ENGINE).SessionStore
     if store.load is DatabaseStore.load:
-        found = store.get_model_class().objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
-        return {session.session_key: store().decode(session.session_data) for session in found}
+        rows = store.get_model_class().objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
+        return {key: store().decode(data) for key, data in rows.values_list("session_key", "session_data")}
     return {key: dict(store(key).items()) for key in session_keys}
 
 

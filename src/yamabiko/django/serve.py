@@ -36,6 +36,12 @@ from yamabiko.transports.server import config, listening_socket
     show_default=True,
     help="Addresses whose X-Forwarded-For and X-Forwarded-Proto headers are believed.",
 )
+@click.option(
+    "--compress/--no-compress",
+    default=False,
+    show_default=True,
+    help="Deflate frames for peers that offer it (permessage-deflate); costs memory, and secrets may leak by length.",
+)
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="One line for each HTTP request.")
 def serve(
     application: str,
@@ -45,6 +51,7 @@ def serve(
     tls_certificate: str | None,
     tls_key: str | None,
     trusted_proxies: str,
+    compress: bool,
     access_log: bool,
 ) -> None:
     """Serve an ASGI APPLICATION, for example mysite.asgi:application."""
@@ -58,6 +65,7 @@ def serve(
                 ssl_keyfile=tls_key,
                 forwarded_allow_ips=trusted_proxies,
                 access_log=access_log,
+                ws_per_message_deflate=compress,
             )
         )
         server.check_settings()

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, MutableSet
 from typing import Any
 
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame as WireFrame
 from websockets.frames import Opcode
 from websockets.protocol import OPEN
@@ -14,7 +15,7 @@ from websockets.server import ServerProtocol
 
 from yamabiko.core.connection import Connection
 from yamabiko.core.errors import NO_PONG, NOT_TEXT, SHUTDOWN, SLOW, TOO_BIG, Close
-from yamabiko.core.frames import Frame
+from yamabiko.core.frames import WINDOW_BITS, Frame
 from yamabiko.core.interfaces import Audience
 from yamabiko.transports.limits import Limits
 from yamabiko.transports.pulse import pulse
@@ -38,6 +39,7 @@ class AdoptedSocket(asyncio.Protocol):
         "_deadline",
         "_drained",
         "_fragments",
+        "_inflates",
         "_is_lost",
         "_is_text",
         "_limits",
@@ -62,6 +64,7 @@ class AdoptedSocket(asyncio.Protocol):
         self._websocket = websocket
         self._transport = transport
         self.writer = SocketWriter(transport)
+        self._inflates = _inflates_shared_frames(websocket)
         self._limits = limits
         self._server_connections = server_connections
         self._fragments: list[bytes] | None = None
@@ -121,8 +124,12 @@ class AdoptedSocket(asyncio.Protocol):
 
     # Of the Transport
 
+    @property
+    def kind(self) -> object:
+        return AdoptedSocket, self._inflates
+
     def write(self, frame: Frame) -> None:
-        self.writer.write(frame.wire)
+        self.writer.write(frame.deflated_wire if self._inflates else frame.wire)
         if self._drained is not None and self._unsent_bytes() > self._limits.backlog_bytes:
             asyncio.get_running_loop().call_soon(self._connection.close, SLOW)
 
@@ -147,7 +154,7 @@ class AdoptedSocket(asyncio.Protocol):
                 self._transport.set_write_buffer_limits(high=self._limits.backlog_bytes)
 
     def new_audience(self) -> Audience[AdoptedSocket]:
-        return SocketAudience()
+        return SocketAudience(inflates=self._inflates)
 
     # Of the pulse
 
@@ -183,6 +190,8 @@ class AdoptedSocket(asyncio.Protocol):
             payload = str(data, "utf-8") if self._is_text else bytes(data)
         except UnicodeDecodeError:
             self._connection.close(NOT_TEXT)
+            return
+        if self._unhandled is None and self._connection.receive_at_once(payload):
             return
         if self._unhandled is None:
             self._unhandled = deque((payload,))
@@ -228,3 +237,13 @@ class AdoptedSocket(asyncio.Protocol):
     def _stop_waiting(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+
+
+def _inflates_shared_frames(websocket: ServerProtocol) -> bool:
+    """Tell whether the peer has agreed to deflated frames of the kind that all share: no context, and our window."""
+    return any(
+        isinstance(extension, PerMessageDeflate)
+        and extension.local_no_context_takeover
+        and extension.local_max_window_bits >= WINDOW_BITS
+        for extension in websocket.extensions
+    )

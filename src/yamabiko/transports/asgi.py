@@ -127,6 +127,10 @@ class AsgiTransport:
     def _is_over(self) -> bool:
         return self._is_gone or self._close is not None
 
+    @property
+    def kind(self) -> object:
+        return AsgiTransport
+
     def write(self, frame: Frame) -> None:
         if self._is_over:
             return

@@ -98,8 +98,9 @@ class HasWriter(Protocol):
 
 
 class SocketAudience(TurnAudience[HasWriter]):
-    def __init__(self) -> None:
+    def __init__(self, *, inflates: bool) -> None:
         super().__init__()
+        self._inflates = inflates
         self.is_sorted = True
         self._sockets: list[socket.SocketType] = []
         self._in_step: list[SocketWriter] = []
@@ -116,7 +117,8 @@ class SocketAudience(TurnAudience[HasWriter]):
         self.is_sorted = False
 
     def _pass_on(self, frames: list[Frame]) -> None:
-        data = frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames])
+        wires = [frame.deflated_wire if self._inflates else frame.wire for frame in frames]
+        data = wires[0] if len(wires) == 1 else b"".join(wires)
         if not self.is_sorted:
             self._sort()
         self._send_to_those_in_step(data)

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
 from yamabiko.core.connection import Connection
+from yamabiko.core.frames import WINDOW_BITS
 from yamabiko.transports.adopted import AdoptedSocket
 from yamabiko.transports.asgi import ADOPT
 from yamabiko.transports.limits import Limits
 
+# No context is kept from message to message, so a publication is deflated once for all members of its room.
+DEFLATE = ServerPerMessageDeflateFactory(
+    server_no_context_takeover=True,
+    client_no_context_takeover=True,
+    server_max_window_bits=WINDOW_BITS,
+    client_max_window_bits=WINDOW_BITS,
+    compress_settings={"memLevel": 5},
+)
+
 
 class RoomWebSocketProtocol(WebSocketsSansIOProtocol):
     """For uvicorn's `ws=`. A socket that nobody adopts is served as uvicorn serves it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.config.ws_per_message_deflate:
+            self.conn.available_extensions = [DEFLATE]
 
     def handle_connect(self, event: Request) -> None:
         # Old client SDKs send this header without a value, which says no more than leaving it out.
