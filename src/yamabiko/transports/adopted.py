@@ -209,7 +209,7 @@ class AdoptedSocket(asyncio.Protocol):
         self._unhandled = None
         if self._is_lost:
             self._connection.closed()
-        else:
+        elif not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _send_replies(self) -> None:
