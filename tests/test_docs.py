@@ -17,8 +17,10 @@ from babel.messages.catalog import Message
 from babel.messages.pofile import read_po
 
 import yamabiko
+from bench.__main__ import arguments as bench_arguments
 from yamabiko.core import errors
 from yamabiko.django import settings
+from yamabiko.transports.asgi import TOO_BIG_FOR_DAPHNE
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "yamabiko"
@@ -26,12 +28,14 @@ DOCS = ROOT / "docs"
 JAPANESE = DOCS / "locale" / "ja" / "LC_MESSAGES"
 README = ROOT / "README.md"
 README_JA = ROOT / "README.ja.md"
+SPEED = DOCS / "explanation" / "speed.md"
 
 CODE_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) ", re.MULTILINE)
 CODE_SPAN = re.compile(r"`[^`]+`")
 LINK_TARGET = re.compile(r"\]\(([^)]+)\)")
 CHECK_ID = re.compile(r"yamabiko\.[EW]\d{3}")
+WITH_ROOMS = "application = with_rooms("
 START_TIMEOUT_SECONDS = 30
 
 
@@ -83,10 +87,18 @@ def test_every_error_and_close_code_is_in_the_reference():
     refusals = {
         kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Refusal)
     }
-    closes = {close for close in vars(errors).values() if isinstance(close, errors.Close)}
+    closes = {close for close in vars(errors).values() if isinstance(close, errors.Close)} | {TOO_BIG_FOR_DAPHNE}
     assert len(closes) > 3
     assert [code for code in refusals - {errors.Refused.code} if f"\n| {code} | " not in reference] == []
     assert [str(close) for close in closes if f"\n| {close.code} | `{close.reason}` | " not in reference] == []
+
+
+def test_every_bench_command_on_the_page_about_speed_can_be_typed():
+    typed = [line.partition("python -m bench")[2] for block in code_blocks(SPEED, "sh") for line in block.splitlines()]
+    options = [words.split() for words in typed if words]
+    assert len(options) > 2
+    for words in options:
+        bench_arguments(words)
 
 
 @pytest.mark.parametrize("page", [README, README_JA, *pages()], ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -104,7 +116,7 @@ def test_both_readmes_have_the_same_headings_and_the_same_code():
 
 def test_the_tutorial_and_the_readme_show_the_same_site():
     tutorial = DOCS / "tutorial.md"
-    for words in ("@register", "with_rooms(django_application)"):
+    for words in ("@register", WITH_ROOMS):
         assert block_with(tutorial, words) == block_with(README, words)
 
 
@@ -126,7 +138,7 @@ def follow_the_four_steps(folder: Path) -> None:
     apps = own_settings.read_text().replace("INSTALLED_APPS = [", 'INSTALLED_APPS = ["yamabiko", "chat",', 1)
     own_settings.write_text(apps)
     (folder / "chat" / "rooms.py").write_text(block_with(README, "@register"))
-    (folder / "mysite" / "asgi.py").write_text(block_with(README, "with_rooms(django_application)"))
+    (folder / "mysite" / "asgi.py").write_text(block_with(README, WITH_ROOMS))
     checked = run(folder, "manage", "check")
     assert "no issues" in checked.stdout, checked.stderr
 

@@ -84,7 +84,7 @@ def publish_to_servers(room: str, data: bytes) -> list[Position | None]:
 
     Raises PublishFailed if a server did not take it.
     """
-    return [_call(line, room, data) for line in _open_lines()]
+    return [_call(line, room, data) for line in _open_lines()] if is_possible() else []
 
 
 def _call(line: socket.socket, room: str, data: bytes) -> Position | None:

@@ -77,7 +77,7 @@ class Service:
                 return await self.node.publish(room, data)
             future = asyncio.run_coroutine_threadsafe(self.node.publish(room, data), self._loop)
             return await asyncio.wrap_future(future)
-        if self._is_in_memory and local_line.is_possible():
+        if self._is_in_memory:
             positions = await asyncio.to_thread(local_line.publish_to_servers, room, data)
             if positions:
                 return positions[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Any
 
@@ -74,8 +75,9 @@ def listening_socket(host: str, port: int) -> socket.socket:
     except OverflowError as error:
         raise ConfigurationError(f"a port is a number from 0 to 65535, not {port}") from error
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; free that port or choose another one"
+            f"cannot listen on {host}:{port}: {reason}; free that port or choose another one"
         ) from error
     listener.set_inheritable(True)
     return listener
