@@ -190,7 +190,7 @@ class RoomDouble:
 
 @asynccontextmanager
 async def room_double(**options: object) -> AsyncIterator[RoomDouble]:
-    room = RoomDouble(**options)  # type: ignore[arg-type]
+    room = RoomDouble(**options)
     await room.open()
     try:
         yield room

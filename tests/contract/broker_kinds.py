@@ -83,7 +83,7 @@ async def memory() -> AsyncIterator[Bench]:
     await bench.close()
 
 
-class FragileLayer(InMemoryChannelLayer):  # type: ignore[misc]
+class FragileLayer(InMemoryChannelLayer):
     """The in-memory layer, on a network that can be cut, or that refuses the next few memberships."""
 
     def __init__(self) -> None:

@@ -39,13 +39,13 @@ def test_a_good_project_has_no_findings() -> None:
 def test_every_finding_says_what_to_do(only_new_rooms: Registry) -> None:
     @register("a")
     class Room1(Room):
-        history = 100  # type: ignore[assignment]
-        presence = "yes"  # type: ignore[assignment]
+        history = 100
+        presence = "yes"
 
-        def can_publish(self, user: Any) -> bool:  # type: ignore[override]
+        def can_publish(self, user: Any) -> bool:
             return True
 
-        async def on_publish(self, message: Any) -> Any:  # type: ignore[override]
+        async def on_publish(self, message: Any) -> Any:
             return message
 
     register("a")(type("Room2", (Room,), {}))

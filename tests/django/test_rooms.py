@@ -147,7 +147,7 @@ def test_only_room_classes_can_be_registered(only_new_rooms: Registry, wrong: An
 
 def test_register_without_a_pattern_says_how_it_is_written() -> None:
     with pytest.raises(TypeError, match='@register\\("chat/<slug:name>"\\)'):
-        register(Room)  # type: ignore[arg-type]
+        register(Room)
 
 
 @pytest.mark.parametrize("pattern", ["chat/<nothing:name>", "chat/<slug:a b>", "chat/<slug: name>"])

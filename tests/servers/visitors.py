@@ -62,7 +62,7 @@ class Visitor:
                 received.put_nowait(event)
             process(event)
 
-        self.link.process_event = look_and_process  # type: ignore[method-assign]
+        self.link.process_event = look_and_process
         return received
 
     async def hear(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ async def visit(
     async with asyncio.timeout(PATIENCE_SECONDS):
         link = await connect(
             f"ws://{host or '127.0.0.1'}:{server.port}{under}{quote(room)}/{query}",
-            origin=origin,  # type: ignore[arg-type]
+            origin=origin,
             additional_headers={"Cookie": f"sessionid={server.session_key}"} if is_signed_in else {},
             sock=await _connected(server.port, receive_bytes),
             compression=compression,
