@@ -140,3 +140,13 @@ async def test_a_room_with_members_keeps_its_numbers_however_long_it_is_silent(b
     bench.now += 10_000_000
     await bench.publish("elsewhere", "hello", HISTORY)
     assert (await read(bench)).top == last
+
+
+async def test_keys_are_forgotten_with_what_was_published_under_them_but_not_before_five_minutes(bench):
+    await bench.publish("room", "first", HISTORY, key="first")
+    await publish_many(bench, HISTORY.size)
+    assert (await bench.publish("room", "again", HISTORY, key="first")).offset == 1
+    bench.now += 301
+    assert (await bench.publish("room", "again", HISTORY, key="first")).offset == HISTORY.size + 2
+    bench.now += 3000
+    assert (await bench.publish("room", "again", HISTORY, key="first")).offset == HISTORY.size + 2

@@ -337,3 +337,17 @@ def test_a_broker_that_fails_while_catching_up_closes_with_an_internal_error_and
     assert newcomer.transport.closes == [SERVER_ERROR]
     assert house.is_empty
     assert "NotAvailable" in caplog.text
+
+
+def test_a_long_reply_of_short_messages_waits_for_the_newcomers_socket_after_every_page(house):
+    position = house.publish("first")
+    house.publish_many(range(250))
+    house.broker.gates["read"].shut()
+    newcomer = house.newcomer(since=position)
+    newcomer.transport.socket.shut()
+    house.broker.gates["read"].open()
+    newcomer.joining.go_on()
+    assert newcomer.messages == [*range(100)]
+    newcomer.transport.socket.open()
+    newcomer.joining.finish()
+    assert newcomer.messages == [*range(250)]

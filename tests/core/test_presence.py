@@ -18,6 +18,7 @@ def wind(room, milliseconds=100):
 def test_the_first_presence_frame_lists_who_is_there_oneself_included(room):
     alice, unknown = room.member(user="alice"), room.member()
     watcher = room.member(user="carol", wants_presence=True)
+    wind(room)
     assert watcher.presence == [
         {
             "joined": [
@@ -32,6 +33,7 @@ def test_the_first_presence_frame_lists_who_is_there_oneself_included(room):
 def test_the_list_comes_after_the_history(room):
     room.publish("hello")
     watcher = room.member(history=1, wants_presence=True)
+    wind(room)
     assert [[*frame] for frame in watcher.received] == [["payload"], ["presence"]]
 
 
@@ -135,3 +137,10 @@ def test_the_name_of_a_connection_is_unique_and_stays(room):
     assert len(names) == 200
     connection = room.member().connection
     assert connection.client == connection.client
+
+
+def test_many_watchers_who_join_together_are_told_of_each_other_once(room):
+    watchers = [room.member(wants_presence=True) for _ in range(50)]
+    wind(room)
+    assert [len(watcher.presence) for watcher in watchers] == [1] * 50
+    assert len(watchers[0].presence[0]["joined"]) == 50

@@ -273,3 +273,26 @@ def test_a_backend_of_the_projects_own_is_asked_for_each_user(db: None, settings
     )
     store.save()
     assert user_of_session(store.session_key).get_username() == name
+
+
+def test_a_session_that_the_database_cannot_take_troubles_only_its_own(session_key: str, alice: User) -> None:
+    store = import_module(settings.SESSION_ENGINE).SessionStore()
+    store.update({"_auth_user_id": "no number", "_auth_user_backend": settings.AUTHENTICATION_BACKENDS[0]})
+    store.save()
+
+    @async_to_sync
+    async def found() -> list[Any]:
+        visitors = Visitors(AsyncioRuntime())
+        scopes = [socket_scope(MEMBERS, cookies(key)) for key in (session_key, store.session_key)]
+        asked = (visitors.user_of(HandshakeRequest(scope), scope) for scope in scopes)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    good, bad = found()
+    assert good == alice
+    assert isinstance(bad, Exception)
+
+
+def test_a_session_key_with_a_nul_is_nobodys(db: None) -> None:
+    scope = socket_scope(MEMBERS, [("origin", "http://testserver"), ("cookie", 'sessionid="\\000abc"')])
+    with connection.execute_wrapper(refuse_queries):
+        assert isinstance(async_to_sync(user_of)(HandshakeRequest(scope), scope), AnonymousUser)

@@ -25,6 +25,7 @@ from yamabiko.core.errors import UnknownRoom
 from yamabiko.core.messages import History
 from yamabiko.django import service as service_module
 from yamabiko.django.publish import apublish, publish
+from yamabiko.django.rooms import registry
 from yamabiko.django.service import service
 
 NOT_JSON = [object(), float("nan"), [float("inf")], "\ud800", 1j]
@@ -325,7 +326,9 @@ class TestChannels:
         from channels.layers import get_channel_layer
 
         peer = await Peer(application, socket_scope("/rooms/room7/")).join()
-        await get_channel_layer().group_send("room7", {"type": "send_message", "message": "from a consumer"})
+        await get_channel_layer().group_send(
+            registry.room("room7").group, {"type": "send_message", "message": "from a consumer"}
+        )
         assert await peer.hear_message() == "from a consumer"
         await peer.leave()
         await service().close()
@@ -339,3 +342,8 @@ class TestChannels:
 
     def test_without_a_server_publish_sends_to_the_layer(self) -> None:
         assert publish("kept/a", "hello") is None
+
+
+def test_a_message_that_members_could_not_keep_up_with_is_refused_and_says_so() -> None:
+    with pytest.raises(PublishFailed, match="larger than half of MAX_BACKLOG_BYTES"):
+        publish("open/a", "x" * 600_000)

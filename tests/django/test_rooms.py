@@ -191,7 +191,6 @@ def test_messages_are_looked_into_only_where_a_class_or_its_mixin_says_on_publis
         ("chat/<slug:name>", "chat_{name}", "chat/lobby", "chat_lobby"),
         ("room<int:number>", "room-{number}", "room7", "room-7"),
         ("<slug:name>", "all.{room}", "lobby", "all.lobby"),
-        ("<slug:name>", "", "lobby", "lobby"),
         ("chat/<slug:room>", "chat_{room}", "chat/lobby", "chat_chat/lobby"),
     ],
 )

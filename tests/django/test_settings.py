@@ -109,6 +109,12 @@ def test_a_pong_must_be_due_before_the_next_ping() -> None:
         settings.limits()
 
 
+def test_a_message_that_would_be_more_than_a_member_may_be_behind_is_refused() -> None:
+    sizes = {"MAX_MESSAGE_BYTES": 600_000, "MAX_BACKLOG_BYTES": 1_000_000}
+    with override_settings(YAMABIKO=sizes), pytest.raises(ConfigurationError, match="at most half of MAX_BACKLOG"):
+        settings.limits()
+
+
 def test_settings_are_a_dict() -> None:
     with override_settings(YAMABIKO=["BROKER"]), pytest.raises(ConfigurationError, match="is a dict, not"):
         settings.broker_url()

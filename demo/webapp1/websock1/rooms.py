@@ -12,6 +12,7 @@ class NumberedRoom(Room):
 
     history = History(size=1000, ttl=timedelta(days=7))
     presence = True
+    channels_group = "{room}_group1"  # the article's, so that its group_send reaches these rooms
 
     async def can_join(self, user: Any) -> bool:
         return True

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from yamabiko.brokers.keys import KEPT_SECONDS, Keys
+from yamabiko.brokers.keys import Keys
 from yamabiko.core.errors import NotAvailable, PublishFailed
 from yamabiko.core.interfaces import Deliver
 from yamabiko.core.messages import History, Position, Publication, Stream, encode_message
@@ -73,7 +73,7 @@ class ChannelsBroker:
             self._keys.expire(self._clock())
             if key not in self._keys:
                 await self._send(room, data, user)
-                self._keys.remember(key, None, until=self._clock() + KEPT_SECONDS)
+                self._keys.remember(key, None, now=self._clock())
         return None
 
     async def _send(self, room: str, data: bytes, user: str) -> None:
@@ -90,6 +90,7 @@ class ChannelsBroker:
                 try:
                     await answered(feed.begin())
                 except Exception as error:
+                    logger.warning("the channel layer does not take room %r: %r", room, error)
                     raise NotAvailable("the channel layer cannot be reached") from error
                 if room in self._wanted:
                     self._feeds[room] = feed
@@ -173,7 +174,13 @@ class Feed:
         except (TypeError, ValueError, KeyError) as error:
             logger.warning("a message in group %s is no publication: %s", self._group, error)
         else:
+            self._pass_on(publication)
+
+    def _pass_on(self, publication: Publication) -> None:
+        try:
             self._take(self._room, publication)
+        except Exception:
+            logger.exception("a publication of group %s could not be delivered", self._group)
 
     async def _renew(self) -> None:
         while True:

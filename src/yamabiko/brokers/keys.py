@@ -11,7 +11,7 @@ KEPT_SECONDS = 300.0
 
 
 class Keys:
-    """Positions by key, each until its time; keys that live equally long cost nothing to expire."""
+    """Positions by key, oldest first."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[float, Position | None]] = OrderedDict()
@@ -22,15 +22,16 @@ class Keys:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def remember(self, key: str, position: Position | None, *, until: float) -> None:
-        self._entries[key] = (until, position)
+    def remember(self, key: str, position: Position | None, *, now: float) -> None:
+        self._entries[key] = (now, position)
 
     def position(self, key: str) -> Position | None:
         return self._entries[key][1]
 
-    def forget(self, key: str) -> None:
-        self._entries.pop(key, None)
-
-    def expire(self, now: float) -> None:
-        while self._entries and next(iter(self._entries.values()))[0] <= now:
+    def expire(self, now: float, *, kept_from: int = 0) -> None:
+        """Forget keys older than five minutes, unless history has what was published under them: `kept_from` and on."""
+        while self._entries:
+            at, position = next(iter(self._entries.values()))
+            if now < at + KEPT_SECONDS or (position is not None and position.offset >= kept_from):
+                return
             self._entries.popitem(last=False)

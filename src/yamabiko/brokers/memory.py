@@ -41,7 +41,8 @@ class MemoryBroker:
         now = self._clock()
         stream = self._stream(room, now)
         if key:
-            stream.keys.expire(now)
+            stream.expire(now)
+            stream.keys.expire(now, kept_from=stream.kept_from)
             if key in stream.keys:
                 return stream.keys.position(key)
         publication = Publication(data, stream.next_position() if history else None, user)
@@ -109,6 +110,10 @@ class _Stream:
     def is_unused(self) -> bool:
         return not self.offset and not self.keys
 
+    @property
+    def kept_from(self) -> int:
+        return self.offset - len(self._kept) + 1
+
     def next_position(self) -> Position:
         return Position(self.epoch, self.offset + 1)
 
@@ -122,7 +127,7 @@ class _Stream:
                 self._kept.popleft()
             self.expire(now)
         if key:
-            self.keys.remember(key, publication.position, until=now + keep_seconds)
+            self.keys.remember(key, publication.position, now=now)
         self.lives_until = now + keep_seconds
 
     def expire(self, now: float) -> None:

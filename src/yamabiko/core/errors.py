@@ -98,7 +98,6 @@ class Close(YamabikoError):
         self.code, self.reason = code, reason
 
 
-NORMAL = Close(1000, "bye")
 NOT_TEXT = Close(1007, "invalid UTF-8")
 TOO_BIG = Close(1009, "message too big")
 SHUTDOWN = Close(3001, "shutdown")

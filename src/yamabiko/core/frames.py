@@ -33,7 +33,7 @@ class Frame:
 
     @cached_property
     def deflated_wire(self) -> bytes:
-        """The same for peers that inflate (RFC 7692, without context takeover); undeflated where that is not larger."""
+        """The same for peers that inflate (RFC 7692, without context takeover), if deflating makes it shorter."""
         deflater = compressobj(wbits=-WINDOW_BITS, memLevel=5)
         deflated = deflater.compress(self.payload) + deflater.flush(Z_SYNC_FLUSH)
         deflated = deflated.removesuffix(SYNC_FLUSH_TAIL)

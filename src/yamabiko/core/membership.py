@@ -145,16 +145,17 @@ class Membership:
         """Write a page in bursts; what it does not reach back to is told as a gap."""
         if not page.is_whole:
             self.connection.write(Gap(before(page)))
-        unsent_bytes = 0
+        burst_bytes = 0
         for publication in page.publications:
             self.connection.write(publication)
             self._position = publication.position
-            unsent_bytes += len(publication.data)
-            if unsent_bytes > BURST_BYTES:
-                unsent_bytes = 0
+            burst_bytes += len(publication.data)
+            if burst_bytes > BURST_BYTES:
+                burst_bytes = 0
                 await self.connection.transport.drained()
         if not page.publications:
             self._position = page.top
+        await self.connection.transport.drained()
 
     def _go_live(self) -> None:
         if not self.connection.is_open:

@@ -7,8 +7,8 @@ import unicodedata
 from yamabiko.core.errors import UnknownRoom
 
 LONGEST_BYTES = 255
-_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_JOINERS = frozenset("\u200c\u200d")  # which some scripts and emoji are written with
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def room_name(text: str) -> str:
@@ -17,10 +17,11 @@ def room_name(text: str) -> str:
     Raises UnknownRoom for other lengths and for characters that no one sees or that reorder text around them.
     """
     name = unicodedata.normalize("NFC", text)
-    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in name):
-        raise UnknownRoom("a room's name has no control characters, line separators or surrogates")
-    if not _BIDI_CONTROLS.isdisjoint(name):
-        raise UnknownRoom("a room's name has no characters that change the direction of text")
+    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in name if character not in _JOINERS):
+        raise UnknownRoom(
+            "a room's name has no control characters, line separators or surrogates, and none that cannot be seen or "
+            "change the direction of text"
+        )
     size = len(name.encode())
     if not 1 <= size <= LONGEST_BYTES:
         raise UnknownRoom(f"a room's name has 1 to {LONGEST_BYTES} bytes of UTF-8; this one has {size}")

@@ -133,6 +133,7 @@ class Presence:
         self.members: dict[str, Member] = {}
         self._runtime = runtime
         self._watchers: set[Membership] = set()
+        self._new_watchers: set[Membership] = set()
         self._joined: dict[str, Member] = {}
         self._left: dict[str, Member] = {}
         self._is_scheduled = False
@@ -140,27 +141,30 @@ class Presence:
     def come(self, membership: Membership) -> None:
         member = membership.member
         self.members[member.client] = self._joined[member.client] = member
-        self._schedule()
         if membership.wants_presence:
-            self.tell()
-            membership.connection.write(PresenceChanged(joined=tuple(self.members.values())))
-            self._watchers.add(membership)
+            self._new_watchers.add(membership)
+        self._schedule()
 
     def go(self, membership: Membership) -> None:
         member = membership.member
         self._watchers.discard(membership)
+        self._new_watchers.discard(membership)
         self.members.pop(member.client, None)
         if self._joined.pop(member.client, None) is None:
             self._left[member.client] = member
             self._schedule()
 
     def tell(self) -> None:
-        """Tell the watchers what has changed since the last time."""
+        """Tell the watchers what has changed since the last time, and new watchers who is there."""
         self._is_scheduled = False
         joined, self._joined = self._joined, {}
         left, self._left = self._left, {}
+        newcomers, self._new_watchers = self._new_watchers, set()
         if joined or left:
             tell_all(self._watchers, PresenceChanged(tuple(joined.values()), tuple(left.values())))
+        if newcomers:
+            tell_all(newcomers, PresenceChanged(joined=tuple(self.members.values())))
+            self._watchers |= newcomers
 
     def _schedule(self) -> None:
         if not self._is_scheduled:

@@ -38,7 +38,7 @@ class Visitors:
         if user is not None:
             return user
         session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-        if session_key is None:
+        if session_key is None or "\0" in session_key:
             return _nobody()
         if session_key not in self._waiting:
             self._waiting[session_key] = asyncio.get_running_loop().create_future()
@@ -66,6 +66,10 @@ class Visitors:
         try:
             users = await _ask_in_thread(list(waiting), on_fresh_connection)
         except Exception as error:
+            if len(waiting) > 1:  # one bad session must not be everybody's trouble
+                for session_key, answer in waiting.items():
+                    await self._answer({session_key: answer}, on_fresh_connection=False)
+                return
             for answer in waiting.values():
                 answer.set_exception(error)
                 answer.exception()  # whoever asked may have left

@@ -103,17 +103,25 @@ def join_of(room: str, scope: Scope) -> Join:
     Raises UnknownRoom for what can be no room's name.
     """
     if not room:
-        logger.info("refused a WebSocket: %r is no room's path", str(scope["path"])[:200])
+        logger.warning("refused a WebSocket: %r is no room's path", str(scope["path"])[:200])
         raise UnknownRoom("rooms are at /rooms/<room>/")
     query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
     invalid: list[Refusal] = []
     return Join(
-        room_name(room),
+        _room_name(room),
         since=_since(query.get("since"), invalid),
         history=_history(query.get("history"), invalid),
         wants_presence=_presence(query.get("presence"), invalid),
         invalid=tuple(invalid),
     )
+
+
+def _room_name(text: str) -> str:
+    try:
+        return room_name(text)
+    except UnknownRoom as refusal:
+        logger.warning("refused a WebSocket: %r is no room's name: %s", text[:200], refusal.message)
+        raise
 
 
 def _since(text: str | None, invalid: list[Refusal]) -> Position | None:

@@ -14,6 +14,7 @@ import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from stat import S_ISDIR
 
 import msgspec
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -93,7 +94,9 @@ def _call(line: socket.socket, room: str, data: bytes) -> Position | None:
             line.sendall(msgspec.json.encode(Call(room, msgspec.Raw(data))) + b"\n")
             answer = msgspec.json.decode(answers.readline(), type=Answer)
         except (OSError, msgspec.MsgspecError) as error:
-            raise PublishFailed(f"a server of this site on this machine did not answer: {error!r}") from error
+            raise PublishFailed(
+                f"a server of this site on this machine did not answer, and may have published it: {error!r}"
+            ) from error
     if answer.error:
         raise PublishFailed(f"the server did not take it: {answer.error}")
     return answer.position
@@ -108,9 +111,11 @@ def _open_lines() -> Iterator[socket.socket]:
         except ConnectionRefusedError:  # of a server that was killed
             line.close()
             path.unlink(missing_ok=True)
+        except FileNotFoundError:  # of a server that has just ended
+            line.close()
         except OSError as error:
             line.close()
-            logger.debug("a local line does not answer: %r", error)
+            raise PublishFailed(f"a server of this site on this machine cannot be reached: {error!r}") from error
         else:
             yield line
 
@@ -137,8 +142,8 @@ def _path(process: int) -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    status = folder.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o077
+    status = folder.lstat()  # a link could be turned elsewhere after this look
+    return S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
 def _folder() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, ClassVar, TypeVar
@@ -12,8 +11,6 @@ from django.urls.resolvers import RoutePattern
 from yamabiko.core.errors import UnknownRoom
 from yamabiko.core.messages import History
 from yamabiko.core.names import room_name
-
-_CHANNELS_NAME = re.compile(r"[A-Za-z0-9._-]{1,99}")
 
 
 class Room:
@@ -28,7 +25,10 @@ class Room:
     presence: bool = False
     """Whether members may see who is there."""
     channels_group: str = ""
-    """The room's group with BROKER "channels://...", for example "chat_{name}"; `{room}` is the room's whole name."""
+    """The room's group with BROKER "channels://...", for old code that uses it: "chat_{name}", or with all of `{room}`.
+
+    Whatever has a "message" and is sent to that group is published in the room.
+    """
     changes_messages: ClassVar[bool] = False
 
     name: str
@@ -40,11 +40,9 @@ class Room:
 
     @property
     def group(self) -> str:
-        """The room's Channels group: `channels_group` filled in, or its name, hashed if Channels does not take it."""
+        """The room's Channels group: `channels_group` filled in, or a hash: no client's words choose a group."""
         if self.channels_group:
             return self.channels_group.format(**{**self.kwargs, "room": self.name})
-        if _CHANNELS_NAME.fullmatch(self.name) and not self.name.startswith("yamabiko-"):
-            return self.name
         return f"yamabiko-{blake2b(self.name.encode(), digest_size=16).hexdigest()}"
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -14,7 +14,7 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from yamabiko.brokers.memory import MemoryBroker
-from yamabiko.core.errors import ConfigurationError
+from yamabiko.core.errors import ConfigurationError, PublishFailed
 from yamabiko.core.interfaces import Broker, Rules
 from yamabiko.core.messages import Position
 from yamabiko.core.node import Node
@@ -70,8 +70,10 @@ class Service:
     async def publish(self, room: str, data: bytes) -> Position | None:
         """Publish where the room's members are: on this loop, on another one, or in a server on this machine.
 
-        Raises UnknownRoom or PublishFailed.
+        Raises UnknownRoom or PublishFailed, also for a message too large for members to keep up with.
         """
+        if len(data) > self.limits.backlog_bytes // 2:
+            raise PublishFailed(f"a message of {len(data)} bytes is larger than half of MAX_BACKLOG_BYTES")
         if self._loop is not None and self._loop.is_running():
             if self._loop is asyncio.get_running_loop():
                 return await self.node.publish(room, data)
@@ -103,7 +105,7 @@ def make_broker(url: str) -> Broker:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigurationError(f"YAMABIKO['BROKER'] is memory:// or channels://default, not {url!r}") from error
+        raise ConfigurationError("YAMABIKO['BROKER'] is memory:// or channels://default, and this is no URL") from error
     if parts.scheme == "memory":
         return MemoryBroker()
     if parts.scheme == "channels":

@@ -86,6 +86,11 @@ def limits() -> Limits:
             "YAMABIKO['PONG_TIMEOUT_SECONDS'] is shorter than PING_INTERVAL_SECONDS, "
             f"not {made.pong_timeout_seconds} to {made.ping_interval_seconds}"
         )
+    if made.message_bytes > made.backlog_bytes // 2:
+        raise ConfigurationError(
+            "YAMABIKO['MAX_MESSAGE_BYTES'] is at most half of MAX_BACKLOG_BYTES, "
+            f"not {made.message_bytes} to {made.backlog_bytes}"
+        )
     return made
 
 

@@ -26,7 +26,7 @@ CLOSE_SECONDS = 10.0
 SHUTDOWN_SECONDS = 1.5
 """The same when the server stops: what a peer has not read by then it can have when it resumes."""
 UNHANDLED_PAYLOADS = 32
-"""Payloads that may wait for a slow handler; then the peer is no longer read from."""
+"""Payloads that may wait for a slow handler before the peer is no longer read from; as many are handled in a turn."""
 BURST_BYTES = 64 * 1024
 
 
@@ -39,8 +39,10 @@ class AdoptedSocket(asyncio.Protocol):
         "_deadline",
         "_drained",
         "_fragments",
+        "_handled_this_turn",
         "_inflates",
         "_is_lost",
+        "_is_paused",
         "_is_text",
         "_limits",
         "_server_connections",
@@ -73,6 +75,8 @@ class AdoptedSocket(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
         self._is_lost = False
+        self._is_paused = False
+        self._handled_this_turn = 0
 
     # Of asyncio
 
@@ -88,11 +92,13 @@ class AdoptedSocket(asyncio.Protocol):
             return
         self._transport.set_write_buffer_limits(high=self._limits.backlog_bytes)
         self._transport.set_protocol(self)
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._is_paused = True  # as uvicorn has left it, perhaps
+        if self._unhandled is None or len(self._unhandled) < UNHANDLED_PAYLOADS:
+            self._read_on()
 
     def data_received(self, data: bytes) -> None:
         self.is_heard = True
+        self._handled_this_turn = 0
         self._websocket.receive_data(data)
         for event in self._websocket.events_received():
             assert isinstance(event, WireFrame)
@@ -164,7 +170,8 @@ class AdoptedSocket(asyncio.Protocol):
             self._send_replies()
 
     def is_silent(self) -> None:
-        self._connection.close(NO_PONG)
+        if not self._is_paused:  # else it is we who do not listen
+            self._connection.close(NO_PONG)
 
     def _take(self, frame: WireFrame) -> None:
         """Join fragments (RFC 6455, section 5.4) and pass payloads on. The parser has checked their order and size."""
@@ -175,7 +182,8 @@ class AdoptedSocket(asyncio.Protocol):
             else:
                 self._fragments = [bytes(frame.data)]
         elif frame.opcode is Opcode.CONT and self._fragments is not None:
-            self._fragments.append(bytes(frame.data))
+            if frame.data:
+                self._fragments.append(bytes(frame.data))
             if frame.fin:
                 data, self._fragments = b"".join(self._fragments), None
                 self._accept(data)
@@ -191,25 +199,35 @@ class AdoptedSocket(asyncio.Protocol):
         except UnicodeDecodeError:
             self._connection.close(NOT_TEXT)
             return
-        if self._unhandled is None and self._connection.receive_at_once(payload):
-            return
         if self._unhandled is None:
-            self._unhandled = deque((payload,))
+            self._handled_this_turn += 1
+            if self._handled_this_turn <= UNHANDLED_PAYLOADS and self._connection.receive_at_once(payload):
+                return
+            self._unhandled = deque()
             self._connection.node.spawn(self._handle())
-        else:
-            self._unhandled.append(payload)
-            if len(self._unhandled) == UNHANDLED_PAYLOADS:
-                self._transport.pause_reading()
+        self._unhandled.append(payload)
+        if len(self._unhandled) >= UNHANDLED_PAYLOADS and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
 
     async def _handle(self) -> None:
         """Handle payloads in order until none is left; those that came before a peer left are handled too."""
         assert self._unhandled is not None
+        handled = 0
         while self._unhandled:
             await self._connection.receive(self._unhandled.popleft())
+            handled += 1
+            if handled % UNHANDLED_PAYLOADS == 0:
+                await asyncio.sleep(0)  # others have their turn
         self._unhandled = None
         if self._is_lost:
             self._connection.closed()
-        elif not self._transport.is_closing():
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._is_paused and not self._transport.is_closing():
+            self._is_paused = False
             self._transport.resume_reading()
 
     def _send_replies(self) -> None:

@@ -51,7 +51,7 @@ async def _is_joined(connection: Connection, join: Join, scope: Scope, send: Sen
     try:
         await connection.join(join)
     except Refusal as refusal:
-        logger.info("refused to let %r join %r: %s", connection.user_name, join.room, refusal.message)
+        logger.warning("refused to let %r join %r: %s", connection.user_name, join.room, refusal.message)
         await refuse(refusal, scope, send)
     except Exception:
         logger.exception("joining room %r failed", join.room)

@@ -79,5 +79,4 @@ def listening_socket(host: str, port: int) -> socket.socket:
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {reason}; free that port or choose another one"
         ) from error
-    listener.set_inheritable(True)
     return listener

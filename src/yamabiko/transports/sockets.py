@@ -44,10 +44,8 @@ class SocketWriter:
         assert self._borrowed is not None
         try:
             sent = self._borrowed.send(data)
-        except BlockingIOError:
+        except OSError:  # full for now, or gone: asyncio will find out
             sent = 0
-        except OSError:  # the peer is gone; whoever reads from it is told
-            return
         if sent < len(data):
             self.fall_behind(data[sent:])
 
@@ -144,10 +142,8 @@ class SocketAudience(TurnAudience[HasWriter]):
                     if sent != size:
                         fell_behind.append((self._in_step[walked], sent))
                     walked += 1
-            except BlockingIOError:
+            except OSError:  # full for now, or gone: asyncio will find out
                 fell_behind.append((self._in_step[walked], 0))
-                walked += 1
-            except OSError:  # that peer is gone; whoever reads from it is told
                 walked += 1
         for writer, sent in fell_behind:
             writer.fall_behind(data[sent:])
