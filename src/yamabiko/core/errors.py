@@ -7,7 +7,7 @@
     |   +-- Refused             raised by an application, with a text for the sender
     |   +-- InternalError       100  +-- Unauthorized     101  +-- UnknownRoom  102
     |   +-- PermissionDenied    103  +-- AlreadyJoined    105  +-- BadRequest   107
-    |   +-- NotAvailable        108  +-- TooManyRequests  111
+    |   +-- NotAvailable        108
     +-- Close                   the connection ends, with a WebSocket close code and reason
 
 Codes are those of the Centrifugo client protocol v2, sections "error codes" and "disconnect codes". Clients reconnect
@@ -70,10 +70,6 @@ class BadRequest(Refusal):
 
 class NotAvailable(Refusal):
     code, phrase = 108, "not available"
-
-
-class TooManyRequests(Refusal):
-    code, phrase = 111, "too many requests"
 
 
 class Refused(Refusal):

@@ -28,7 +28,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ADOPT = "yamabiko.adopt"
 """The ASGI extension of our server: a callable that takes a Connection and its Limits and returns its transport."""
-STATUS = {101: 401, 102: 404, 103: 403, 108: 503, 111: 429}
+STATUS = {101: 401, 102: 404, 103: 403, 108: 503}
 CLOSE_SECONDS = 5.0
 TOO_BIG_FOR_DAPHNE = Close(3501, "message too big")
 """Daphne fails to send any code below 3000 but 1000, and leaves the socket open."""
