@@ -12,7 +12,7 @@ import psutil
 import pytest
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 
 from tests.servers.running import PATIENCE_SECONDS, SERVE, UVICORN, Kind, Running, Servers
 from tests.servers.visitors import Visitor, get, visit
@@ -237,3 +237,54 @@ def compressed_text(data: bytes) -> bytes:
     """Return a frame whose RSV1 bit says that it is compressed, masked with nothing (RFC 7692, section 6)."""
     assert 126 <= len(data) < 65_536
     return bytes([0xC1, 0x80 | 126]) + len(data).to_bytes(2) + bytes(4) + data
+
+
+# Adopted sockets
+
+
+async def test_frames_of_every_kind_and_cut_are_read_in_order(ours: Running, room: str):
+    frames = [
+        Frame(Opcode.TEXT, b"one").serialize(mask=True),
+        Frame(Opcode.TEXT, b"two").serialize(mask=True),
+        Frame(Opcode.PING, b"").serialize(mask=True),
+        Frame(Opcode.TEXT, b"3" * 200).serialize(mask=True),
+        Frame(Opcode.TEXT, b"fo", fin=False).serialize(mask=True),
+        Frame(Opcode.CONT, b"ur").serialize(mask=True),
+        Frame(Opcode.TEXT, b"five").serialize(mask=True),
+    ]
+    wire = b"".join(frames)
+    said = ["one", "two", "3" * 200, "four", "five"]
+    async with visit(ours, f"open/{room}") as visitor:
+        for cut in (0, 1, 7, 10, 20, 30, 120, len(wire) - 3):
+            visitor.link.transport.write(wire[:cut])
+            await asyncio.sleep(0)
+            visitor.link.transport.write(wire[cut:])
+            assert await visitor.messages(len(said)) == said
+
+
+@pytest.mark.parametrize("attempt", range(10))
+async def test_who_breaks_the_rules_and_goes_on_still_reads_why(ours: Running, attempt: int, room: str):
+    """A socket that is closed while its peer is sending is reset, and what the peer has not read is lost."""
+    async with visit(ours, f"open/{room}") as visitor:
+        visitor.link.transport.write(Frame(Opcode.TEXT, b"not masked").serialize(mask=False))
+        for _ in range(10):
+            await asyncio.sleep(0)
+            if visitor.link.transport.is_closing() or visitor.link.protocol.close_rcvd is not None:
+                break
+            visitor.link.transport.write(b"more of it" * 10)
+        assert (await visitor.closed())[0] == 1002
+
+
+async def test_who_breaks_the_rules_is_no_member_any_more(ours: Running, room: str):
+    async with (
+        visit(ours, f"crowd/{room}", "?presence=1") as watcher,
+        visit(ours, f"crowd/{room}") as breaker,
+    ):
+        await breaker.is_live()
+        while "joined" not in (await watcher.hear()).get("presence", {}):
+            pass
+        breaker.stop_reading()
+        breaker.link.transport.write(Frame(Opcode.TEXT, b"not masked").serialize(mask=False))
+        while "left" not in (frame := await watcher.hear()).get("presence", {}):
+            assert "presence" in frame or "payload" in frame
+        breaker.read_on()

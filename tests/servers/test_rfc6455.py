@@ -26,14 +26,21 @@ async def test_the_cases_are_passed(application: str):
     kind = replace(SERVE, arguments=("-m", "yamabiko", "serve", f"tests.servers.echo:{application}", "--port", "0"))
     with serving(kind, "--no-access-log") as server:
         async with asyncio.timeout(50):
-            results = await verdicts(f"ws://127.0.0.1:{server.port}/")
+            url = f"ws://127.0.0.1:{server.port}/"
+            results = await verdicts(url, CASES, at_once=8)
+            # Cases have deadlines, which a busy machine may miss: who fails is asked again alone.
+            results |= await verdicts(url, failed(results), at_once=1)
     assert len(results) > 200
-    assert {case: verdict for case, verdict in results.items() if not is_passed(*verdict)} == NOT_PASSED
+    assert {case: results[case] for case in failed(results)} == NOT_PASSED
 
 
-async def verdicts(url: str) -> dict[str, tuple[str, str]]:
+def failed(results: dict[str, tuple[str, str]]) -> list[str]:
+    return [case for case, verdict in results.items() if not is_passed(*verdict)]
+
+
+async def verdicts(url: str, cases: list[str], *, at_once: int) -> dict[str, tuple[str, str]]:
     try:
-        results = await kosoku.run_fuzzingclient(url, CASES, concurrency=8)
+        results = await kosoku.run_fuzzingclient(url, cases, concurrency=at_once)
     except kosoku.FailureError as failure:
         results = failure.results
     return {result.case_id: (result.behavior.value, result.behavior_close.value) for result in results}

@@ -6,13 +6,16 @@ import asyncio
 import errno
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
 from yamabiko.core.frames import Frame
+from yamabiko.transports import audience as audience_module
 from yamabiko.transports import sockets
-from yamabiko.transports.sockets import SocketAudience, SocketWriter
+from yamabiko.transports.audience import TurnAudience
+from yamabiko.transports.sockets import SocketSection, SocketWriter
 
 
 @dataclass(eq=False)
@@ -34,6 +37,10 @@ async def new_member() -> Member:
     return Member(SocketWriter(transport), theirs)
 
 
+def new_audience() -> TurnAudience[Any]:
+    return TurnAudience(partial(SocketSection, inflates=False))
+
+
 @pytest.fixture
 async def members():
     made = [await new_member() for _ in range(3)]
@@ -50,7 +57,7 @@ async def turn() -> None:
 
 
 async def test_what_is_written_in_one_turn_arrives_in_order_at_everyone(members):
-    audience = SocketAudience(inflates=False)
+    audience = new_audience()
     for member in members:
         audience.add(member)
     frames = [Frame(b"one"), Frame(b"two")]
@@ -62,7 +69,7 @@ async def test_what_is_written_in_one_turn_arrives_in_order_at_everyone(members)
 
 
 async def test_who_does_not_keep_up_gets_everything_in_order_once_it_reads(members):
-    audience = SocketAudience(inflates=False)
+    audience = new_audience()
     for member in members:
         audience.add(member)
     slow, quick, _ = members
@@ -83,7 +90,7 @@ async def test_who_does_not_keep_up_gets_everything_in_order_once_it_reads(membe
 
 async def test_a_kernel_that_refuses_for_now_loses_nothing(members, monkeypatch: pytest.MonkeyPatch):
     """Any error of one send leaves the bytes to asyncio, which reports a peer that is really gone."""
-    audience = SocketAudience(inflates=False)
+    audience = new_audience()
     for member in members:
         audience.add(member)
     refusals = iter([OSError(errno.ENOBUFS, "as asked")])
@@ -104,7 +111,7 @@ async def test_a_kernel_that_refuses_for_now_loses_nothing(members, monkeypatch:
 
 async def test_who_joins_gets_nothing_from_before_and_who_has_left_nothing_after(members):
     early, late, _ = members
-    audience = SocketAudience(inflates=False)
+    audience = new_audience()
     audience.add(early)
     audience.write(Frame(b"one"))
     audience.add(late)
@@ -129,3 +136,64 @@ async def test_a_descriptor_is_given_back_before_it_can_belong_to_another(member
     member.peer.setblocking(False)
     with pytest.raises(BlockingIOError):
         member.peer.recv(1)
+
+
+async def test_a_large_audience_is_walked_a_section_a_turn(members, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(audience_module, "SECTION_MEMBERS", 2)
+    audience = new_audience()
+    walks: list[int] = []
+    for member in members:
+        audience.add(member)
+    walk = SocketSection.pass_on
+
+    def pass_on(section: SocketSection, frames: list[Frame]) -> None:
+        walks.append(len(section.members))
+        walk(section, frames)
+
+    monkeypatch.setattr(SocketSection, "pass_on", pass_on)
+    audience.write(Frame(b"one"))
+    audience.write(Frame(b"two"))
+    seen = []
+    for _ in range(3):
+        await asyncio.sleep(0)
+        seen.append(list(walks))
+    assert seen == [[2], [2, 1], [2, 1]]
+    expected = Frame(b"one").wire + Frame(b"two").wire
+    assert [member.read(len(expected)) for member in members] == [expected] * 3
+
+
+async def test_who_comes_and_goes_between_sections_gets_what_was_written_meanwhile(members, monkeypatch):
+    """The section that waits for its turn is written to before it changes."""
+    monkeypatch.setattr(audience_module, "SECTION_MEMBERS", 1)
+    first, leaving, late = members
+    audience = new_audience()
+    audience.add(first)
+    audience.add(leaving)
+    assert len(audience) == 2
+    audience.write(Frame(b"one"))
+    audience.discard(leaving)
+    audience.add(late)
+    assert len(audience) == 2
+    audience.write(Frame(b"two"))
+    await turn()
+    both = Frame(b"one").wire + Frame(b"two").wire
+    assert first.read(len(both)) == both
+    assert leaving.read(5) == Frame(b"one").wire
+    assert late.read(5) == Frame(b"two").wire
+
+
+async def test_sections_that_people_have_left_are_filled_again(members, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(audience_module, "SECTION_MEMBERS", 1)
+    made: list[SocketSection] = []
+
+    def new_section() -> SocketSection:
+        made.append(SocketSection(inflates=False))
+        return made[-1]
+
+    audience: TurnAudience[Any] = TurnAudience(new_section)
+    for _ in range(5):
+        for member in members:
+            audience.add(member)
+        for member in members:
+            audience.discard(member)
+    assert len(made) == 3

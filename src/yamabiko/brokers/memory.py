@@ -118,17 +118,17 @@ class _Stream:
         return Position(self.epoch, self.offset + 1)
 
     def remember(self, publication: Publication, history: History | None, key: str, now: float) -> None:
-        keep_seconds = KEPT_SECONDS
+        self.lives_until = now + KEPT_SECONDS
         if history is not None:
-            keep_seconds = max(keep_seconds, history.ttl_seconds)
+            expires_at = now + history.ttl_seconds
+            self.lives_until = max(self.lives_until, expires_at)
             self.offset += 1
-            self._kept.append((now + history.ttl_seconds, publication))
-            while len(self._kept) > history.size:
-                self._kept.popleft()
-            self.expire(now)
+            kept = self._kept
+            kept.append((expires_at, publication))
+            while kept and (len(kept) > history.size or kept[0][0] <= now):
+                kept.popleft()
         if key:
             self.keys.remember(key, publication.position, now=now)
-        self.lives_until = now + keep_seconds
 
     def expire(self, now: float) -> None:
         while self._kept and self._kept[0][0] <= now:

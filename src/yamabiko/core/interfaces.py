@@ -42,7 +42,7 @@ class Audience(Protocol[T]):
     def discard(self, transport: T) -> None: ...
 
     def write(self, frame: Frame) -> None:
-        """Write to every member, in order, at the end of this turn of the loop at the latest; never raises."""
+        """Write to every member, in order, within this turn of the loop and few more; never raises."""
 
     def __len__(self) -> int: ...
 

@@ -18,6 +18,18 @@ PRESENCE_BATCH_SECONDS = 0.1
 class LocalRoom:
     """The part of a room that is in this process."""
 
+    __slots__ = (
+        "_ahead",
+        "_audiences",
+        "_delivered",
+        "_live_count",
+        "_newcomers",
+        "history",
+        "name",
+        "presence",
+        "rules",
+    )
+
     def __init__(self, name: str, rules: Rules, history: History | None, runtime: Runtime) -> None:
         self.name = name
         self.rules = rules
@@ -100,8 +112,9 @@ class LocalRoom:
         self._live_count += 1
 
     def _fan_out(self, event: Publication | Gap) -> None:
-        for newcomer in tuple(self._newcomers):  # one that overruns leaves
-            newcomer.hold(event)
+        if self._newcomers:
+            for newcomer in tuple(self._newcomers):  # one that overruns leaves
+                newcomer.hold(event)
         for (codec, _), audience in self._audiences.items():
             if audience:
                 audience.write(codec.encode(event))

@@ -17,6 +17,7 @@ from django.utils.crypto import constant_time_compare
 
 from yamabiko.core.interfaces import Runtime
 from yamabiko.django.handshake import HandshakeRequest
+from yamabiko.django.lookup import rows_with
 
 ASKED_AT_ONCE = 500
 QUIET_SECONDS = 1.0
@@ -118,8 +119,9 @@ def _sessions(session_keys: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return what is in the sessions that exist: in one query where they are in the database as Django keeps them."""
     store = import_module(settings.SESSION_ENGINE).SessionStore
     if store.load is DatabaseStore.load:
-        rows = store.get_model_class().objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
-        return {key: store().decode(data) for key, data in rows.values_list("session_key", "session_data")}
+        rows = rows_with(store.get_model_class(), "session_key", session_keys)
+        now = timezone.now()
+        return {row.session_key: store().decode(row.session_data) for row in rows if row.expire_date > now}
     return {key: dict(store(key).items()) for key in session_keys}
 
 
@@ -137,7 +139,7 @@ def _users(wanted: set[tuple[str, str]]) -> dict[tuple[str, str], Any]:
         to_python = get_user_model()._meta.pk.to_python
         ids = {to_python(user_id): user_id for backend_path, user_id in wanted if backend_path == path}
         if type(backend).get_user is ModelBackend.get_user:
-            found = get_user_model()._default_manager.filter(pk__in=ids)
+            found = rows_with(get_user_model(), "pk", ids)
             known = [user for user in found if backend.user_can_authenticate(user)]
         else:
             known = [user for user in map(backend.get_user, ids) if user is not None]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, MutableSet
+from functools import partial
+from math import inf
 from typing import Any
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -17,9 +19,11 @@ from yamabiko.core.connection import Connection
 from yamabiko.core.errors import NO_PONG, NOT_TEXT, SHUTDOWN, SLOW, TOO_BIG, Close
 from yamabiko.core.frames import WINDOW_BITS, Frame
 from yamabiko.core.interfaces import Audience
+from yamabiko.transports.audience import TurnAudience
 from yamabiko.transports.limits import Limits
 from yamabiko.transports.pulse import pulse
-from yamabiko.transports.sockets import SocketAudience, SocketWriter
+from yamabiko.transports.shortcut import short_texts, wire_size
+from yamabiko.transports.sockets import SocketSection, SocketWriter
 
 CLOSE_SECONDS = 10.0
 """How long a peer may take to read what it was sent and to answer our close frame."""
@@ -48,6 +52,7 @@ class AdoptedSocket(asyncio.Protocol):
         "_server_connections",
         "_transport",
         "_unhandled",
+        "_unparsed_bytes",
         "_websocket",
         "is_heard",
         "writer",
@@ -77,11 +82,17 @@ class AdoptedSocket(asyncio.Protocol):
         self._is_lost = False
         self._is_paused = False
         self._handled_this_turn = 0
+        self._unparsed_bytes = inf
 
     # Of asyncio
 
-    def begin(self, early: Iterable[WireFrame], *, is_lost: bool) -> None:
-        """Take over the socket, and the data frames that arrived before it was adopted."""
+    def begin(self, early: Iterable[WireFrame], *, is_untouched: bool, is_lost: bool) -> None:
+        """Take over the socket, and the data frames that arrived before it was adopted.
+
+        A socket is untouched if its parser has had nothing since the handshake.
+        """
+        if is_untouched and not self._websocket.extensions:
+            self._unparsed_bytes = 0
         self._websocket.max_message_size = self._limits.message_bytes
         self._server_connections.add(self)
         pulse(self._limits).watch(self)
@@ -99,9 +110,20 @@ class AdoptedSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.is_heard = True
         self._handled_this_turn = 0
+        if not self._unparsed_bytes and self._fragments is None and self._websocket.state is OPEN:
+            texts, data = short_texts(data)
+            self._is_text = True
+            for text in texts:
+                self._accept(text)
+        if data:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        self._unparsed_bytes += len(data)
         self._websocket.receive_data(data)
         for event in self._websocket.events_received():
             assert isinstance(event, WireFrame)
+            self._unparsed_bytes -= wire_size(event)
             self._take(event)
         self._send_replies()
 
@@ -160,7 +182,7 @@ class AdoptedSocket(asyncio.Protocol):
                 self._transport.set_write_buffer_limits(high=self._limits.backlog_bytes)
 
     def new_audience(self) -> Audience[AdoptedSocket]:
-        return SocketAudience(inflates=self._inflates)
+        return TurnAudience(partial(SocketSection, inflates=self._inflates))
 
     # Of the pulse
 
@@ -220,7 +242,7 @@ class AdoptedSocket(asyncio.Protocol):
             if handled % UNHANDLED_PAYLOADS == 0:
                 await asyncio.sleep(0)  # others have their turn
         self._unhandled = None
-        if self._is_lost:
+        if self._is_lost or self._websocket.state is not OPEN:
             self._connection.closed()
         else:
             self._read_on()
@@ -236,9 +258,21 @@ class AdoptedSocket(asyncio.Protocol):
             if data:
                 self.writer.write(data)
             else:
-                self.writer.end()
-                self._set_deadline()
-                self._transport.close()
+                self._end()
+
+    def _end(self) -> None:
+        """Say that nothing more comes; a peer that broke the rules may still be sending, and is heard out.
+
+        Closing at once would reset the connection, and the peer would never read why.
+        """
+        self.writer.end()
+        self._set_deadline()
+        if self._websocket.close_rcvd is None and self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+        if self._unhandled is None:
+            self._connection.closed()
 
     def _set_deadline(self, seconds: float = CLOSE_SECONDS) -> None:
         """Let the socket be cut off in so many seconds at the latest."""

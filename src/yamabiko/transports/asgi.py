@@ -15,7 +15,7 @@ from yamabiko.core.errors import SLOW, TOO_BIG, Close, Refusal
 from yamabiko.core.frames import Frame
 from yamabiko.core.interfaces import Audience, Transport
 from yamabiko.core.messages import Join
-from yamabiko.transports.audience import TurnAudience
+from yamabiko.transports.audience import Section, TurnAudience
 from yamabiko.transports.limits import Limits
 
 logger = logging.getLogger("yamabiko")
@@ -152,7 +152,7 @@ class AsgiTransport:
         await self._empty.wait()
 
     def new_audience(self) -> Audience[AsgiTransport]:
-        return AsgiAudience()
+        return TurnAudience(AsgiSection)
 
     async def read(self, receive: Receive) -> None:
         """Hand what arrives to the connection until the peer or we end it."""
@@ -228,8 +228,8 @@ def _sending(frame: Frame) -> Message:
     return {"type": "websocket.send", "bytes": frame.payload}
 
 
-class AsgiAudience(TurnAudience[AsgiTransport]):
-    def _pass_on(self, frames: list[Frame]) -> None:
-        for member in self._members:
+class AsgiSection(Section[AsgiTransport]):
+    def pass_on(self, frames: list[Frame]) -> None:
+        for member in self.members:
             for frame in frames:
                 member.write(frame)

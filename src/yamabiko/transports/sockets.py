@@ -13,7 +13,7 @@ from itertools import repeat
 from typing import Protocol
 
 from yamabiko.core.frames import Frame
-from yamabiko.transports.audience import TurnAudience
+from yamabiko.transports.audience import Section
 
 _send = socket.SocketType.send
 
@@ -21,12 +21,12 @@ _send = socket.SocketType.send
 class SocketWriter:
     """The writing end of one socket that asyncio has opened. Returns at once and never raises."""
 
-    __slots__ = ("_audiences", "_borrowed", "is_behind", "is_open", "transport")
+    __slots__ = ("_borrowed", "_sections", "is_behind", "is_open", "transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self.is_open = True
-        self._audiences: tuple[SocketAudience, ...] = ()
+        self._sections: tuple[SocketSection, ...] = ()
         self._borrowed = _borrow(transport)
         self.is_behind = self._borrowed is None or self.unsent_bytes() > 0
 
@@ -52,13 +52,13 @@ class SocketWriter:
     def fall_behind(self, rest: bytes) -> None:
         """Leave `rest` and all that follows to asyncio, until the peer has caught up."""
         self.is_behind = True
-        self._tell_audiences()
+        self._tell_sections()
         self.transport.write(rest)
 
     def _write_behind(self, data: bytes) -> None:
         if self._borrowed is not None and not self.unsent_bytes():
             self.is_behind = False
-            self._tell_audiences()
+            self._tell_sections()
             self.write(data)
         else:
             self.transport.write(data)
@@ -66,16 +66,16 @@ class SocketWriter:
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
 
-    def join(self, audience: SocketAudience) -> None:
-        self._audiences += (audience,)
+    def enter(self, section: SocketSection) -> None:
+        self._sections += (section,)
 
-    def leave(self, audience: SocketAudience) -> None:
-        self._audiences = tuple(other for other in self._audiences if other is not audience)
+    def leave(self, section: SocketSection) -> None:
+        self._sections = tuple(other for other in self._sections if other is not section)
 
     def end(self) -> None:
         """Write nothing any more: our close frame, or the peer's, was the last."""
         self.is_open = False
-        self._tell_audiences()
+        self._tell_sections()
 
     def give_back(self) -> None:
         """Let go of the borrowed descriptor, before asyncio closes it and another socket may get its number."""
@@ -84,9 +84,9 @@ class SocketWriter:
             self._borrowed.detach()
             self._borrowed = None
 
-    def _tell_audiences(self) -> None:
-        for audience in self._audiences:
-            audience.is_sorted = False
+    def _tell_sections(self) -> None:
+        for section in self._sections:
+            section.is_sorted = False
 
 
 class HasWriter(Protocol):
@@ -95,7 +95,9 @@ class HasWriter(Protocol):
     def __hash__(self) -> int: ...
 
 
-class SocketAudience(TurnAudience[HasWriter]):
+class SocketSection(Section[HasWriter]):
+    __slots__ = ("_behind", "_in_step", "_inflates", "_sockets", "is_sorted")
+
     def __init__(self, *, inflates: bool) -> None:
         super().__init__()
         self._inflates = inflates
@@ -106,7 +108,7 @@ class SocketAudience(TurnAudience[HasWriter]):
 
     def add(self, transport: HasWriter) -> None:
         super().add(transport)
-        transport.writer.join(self)
+        transport.writer.enter(self)
         self.is_sorted = False
 
     def discard(self, transport: HasWriter) -> None:
@@ -114,7 +116,7 @@ class SocketAudience(TurnAudience[HasWriter]):
         transport.writer.leave(self)
         self.is_sorted = False
 
-    def _pass_on(self, frames: list[Frame]) -> None:
+    def pass_on(self, frames: list[Frame]) -> None:
         wires = [frame.deflated_wire if self._inflates else frame.wire for frame in frames]
         data = wires[0] if len(wires) == 1 else b"".join(wires)
         if not self.is_sorted:
@@ -125,7 +127,7 @@ class SocketAudience(TurnAudience[HasWriter]):
 
     def _sort(self) -> None:
         self.is_sorted = True
-        writers = [member.writer for member in self._members if member.writer.is_open]
+        writers = [member.writer for member in self.members if member.writer.is_open]
         walk = [(writer.socket, writer) for writer in writers]
         self._sockets = [sock for sock, _ in walk if sock is not None]
         self._in_step = [writer for sock, writer in walk if sock is not None]

@@ -33,8 +33,13 @@ class RoomWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._chunks = 0  # the first is the request, whole
         if self.config.ws_per_message_deflate:
             self.conn.available_extensions = [DEFLATE]
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks += 1
+        super().data_received(data)
 
     def handle_connect(self, event: Request) -> None:
         # Old client SDKs send this header without a value, which says no more than leaving it out.
@@ -59,7 +64,7 @@ class RoomWebSocketProtocol(WebSocketsSansIOProtocol):
         # What is left of this object ends with the ASGI call: uvicorn then closes what it takes for its transport.
         self.transport = _HANDED_OVER
         self.connections.discard(self)
-        adopted.begin(self._early_frames(), is_lost=self.disconnected)
+        adopted.begin(self._early_frames(), is_untouched=self._chunks == 1, is_lost=self.disconnected)
         return adopted
 
     def _early_frames(self) -> Iterator[Frame]:
