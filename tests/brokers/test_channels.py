@@ -196,7 +196,7 @@ class SlowLayer(FragileLayer):
 async def slow() -> AsyncIterator[tuple[ChannelsBroker, SlowLayer]]:
     layer = SlowLayer()
     broker = ChannelsBroker(layer, str)
-    broker.start(lambda room, publication: None)
+    broker.start(lambda room, publication: None, lambda: None)
     yield broker, layer
     await broker.close()
 

@@ -37,6 +37,8 @@ class Bench:
     mend: Callable[[], None] = lambda: None
     now: float = 1000.0
     delivered: list[tuple[str, Publication]] = field(default_factory=list)
+    misses: int = 0
+    """How often the broker has said that publications may have been missed."""
 
     def __post_init__(self) -> None:
         self.broker = self.another()
@@ -45,11 +47,15 @@ class Bench:
         """Return a broker like this one, as a second process would have it, that delivers to the same list."""
         broker = self.make(lambda: self.now)
         self._news = asyncio.Event()
-        broker.start(self._take)
+        broker.start(self._take, self._hear_of_misses)
         return broker
 
     def _take(self, room: str, publication: Publication) -> None:
         self.delivered.append((room, publication))
+        self._news.set()
+
+    def _hear_of_misses(self) -> None:
+        self.misses += 1
         self._news.set()
 
     async def publish(self, room: str, message: Any, history: History | None = None, **options: Any) -> Position | None:

@@ -179,15 +179,15 @@ class ScriptedBroker(MemoryBroker):
         self.publish_fails_with: Exception | None = None
         self.read_fails_with: Exception | None = None
 
-    def start(self, deliver: Deliver) -> None:
+    def start(self, deliver: Deliver, missed: Callable[[], None]) -> None:
         def carry(room: str, publication: Publication) -> None:
             if self.is_mute:
                 self.undelivered.append((room, publication))
             else:
                 deliver(room, publication)
 
-        super().start(carry)
-        self.deliver = deliver
+        super().start(carry, missed)
+        self.deliver, self.missed = deliver, missed
 
     async def publish(self, room: str, data: bytes, **options: Any) -> Position | None:
         if self.publish_fails_with is not None:
@@ -209,6 +209,11 @@ class ScriptedBroker(MemoryBroker):
         page = await super().read(room, history, since=since, limit=limit)
         await self.gates["read"]
         return page
+
+    def lose(self) -> None:
+        """Carry again from now on; what was held back never comes."""
+        self.undelivered.clear()
+        self.is_mute = False
 
     def speak(self) -> None:
         """Deliver what was held back, and everything from now on."""

@@ -72,35 +72,6 @@ def test_a_duplicate_from_the_bus_is_dropped(house):
     assert member.messages == [1, 2, 3]
 
 
-def test_a_hole_in_what_the_bus_delivers_is_told_as_a_gap(house):
-    member = house.member()
-    for offset in (1, 2, 5):
-        deliver(house, offset)
-    assert member.messages == [1, 2, 5]
-    assert member.received[2] == {"gap": {"epoch": epoch_of(house), "offset": 4}}
-
-
-def test_a_hole_is_told_to_newcomers_too(house):
-    house.member()
-    deliver(house, 1)
-    house.broker.gates["read"].shut()
-    newcomer = house.newcomer()
-    deliver(house, 4)
-    house.broker.gates["read"].open()
-    newcomer.joining.finish()
-    assert newcomer.received[0] == {"gap": {"epoch": epoch_of(house), "offset": 3}}
-    assert newcomer.messages == [4]
-
-
-def test_a_new_epoch_on_the_bus_is_told_as_a_gap_and_numbers_anew(house):
-    member = house.member()
-    deliver(house, 1)
-    deliver(house, 1, epoch="f")
-    deliver(house, 2, epoch="f")
-    assert member.messages == [1, 1, 2]
-    assert [frame for frame in member.received if "gap" in frame] == [{"gap": {"epoch": "f", "offset": 0}}]
-
-
 def test_a_room_without_history_passes_everything_on(house):
     member = house.member("passing")
     house.publish_many(["one", "one"], "passing")

@@ -225,18 +225,6 @@ def test_a_gap_is_told_to_a_client_that_is_ahead_of_the_server(house):
     assert member.messages == ["one"]
 
 
-def test_publications_that_the_bus_lost_around_a_join_are_told_as_a_gap(house):
-    position = house.publish("one")
-    newcomer = house.member(history=10)
-    house.broker.is_mute = True
-    house.publish("lost")
-    house.broker.undelivered.clear()
-    house.broker.speak()
-    house.publish("three")
-    assert newcomer.messages == ["one", "three"]
-    assert newcomer.received[1] == gap(Position(position.epoch, 2))
-
-
 def test_what_was_read_from_history_before_the_bus_delivered_it_does_not_come_twice(house):
     member = house.member()
     house.broker.is_mute = True

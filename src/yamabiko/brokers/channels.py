@@ -44,6 +44,7 @@ class ChannelsBroker:
 
     keeps_history = False
     answers_at_once = False
+    is_shared = True
 
     def __init__(
         self, layer: Layer, group_of: Callable[[str], str], clock: Callable[[], float] = time.monotonic
@@ -57,7 +58,7 @@ class ChannelsBroker:
         self._feeds: dict[str, Feed] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def start(self, deliver: Deliver) -> None:
+    def start(self, deliver: Deliver, missed: Callable[[], None]) -> None:
         self._deliver = deliver
 
     async def publish(

@@ -21,6 +21,7 @@ class MemoryBroker:
 
     keeps_history = True
     answers_at_once = True
+    is_shared = False
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,7 +30,7 @@ class MemoryBroker:
         self._subscribed: set[str] = set()
         self._deliver: Deliver = _nobody
 
-    def start(self, deliver: Deliver) -> None:
+    def start(self, deliver: Deliver, missed: Callable[[], None]) -> None:
         self._deliver = deliver
 
     async def publish(

@@ -68,7 +68,14 @@ class Broker(Protocol):
     answers_at_once: bool
     """Whether `publish` never waits: whoever awaits it has the result without giving up its turn of the loop."""
 
-    def start(self, deliver: Deliver) -> None: ...
+    is_shared: bool
+    """Whether several processes of a site can use it at the same time."""
+
+    def start(self, deliver: Deliver, missed: Callable[[], None]) -> None:
+        """Take where to deliver, and whom to tell that publications may have been missed, which `read` may still have.
+
+        Called once, before the loop runs; nothing is reached yet.
+        """
 
     async def publish(
         self, room: str, data: bytes, *, history: History | None, user: str = "", key: str = ""
@@ -93,7 +100,8 @@ class Broker(Protocol):
         Raises NotAvailable if the broker cannot be reached.
         """
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Finish what was accepted and let go of everything; whatever is called next begins anew."""
 
 
 class Rules(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from yamabiko.core.errors import SLOW, NotAvailable
-from yamabiko.core.messages import Failed, Gap, Join, Member, Position, Publication, Stream
+from yamabiko.core.messages import Failed, Gap, Join, Member, Position, Publication, Stream, before, is_after
 from yamabiko.core.room import LocalRoom
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Membership:
                 if event.position != after(position):
                     return False
                 position = event.position
-        return self.room.delivered_after(position) is None
+        return self.room.is_reached_by(position)
 
     def _brought_nothing(self) -> bool:
         """Tell whether the broker has no more than we have, though the room has heard more: what it lost is a gap."""
@@ -144,7 +144,7 @@ class Membership:
     async def _write(self, page: Stream) -> None:
         """Write a page in bursts; what it does not reach back to is told as a gap."""
         if not page.is_whole:
-            self.connection.write(Gap(before(page)))
+            self.connection.write(Gap(page.beginning))
         burst_bytes = 0
         for publication in page.publications:
             self.connection.write(publication)
@@ -165,8 +165,8 @@ class Membership:
                 self._write_held(event)
         self._held.clear()
         self._page = None
-        missed = self.room.delivered_after(self._position) if self._position is not None else None
-        if missed is not None:
+        missed = self.room.delivered
+        if self._position is not None and missed is not None and is_after(missed, self._position):
             self.connection.write(Gap(missed))
             self._position = missed
         self.is_live = True
@@ -175,7 +175,7 @@ class Membership:
     def _write_held(self, event: Publication | Gap) -> None:
         position, had = event.position, self._position
         if position is not None and had is not None and isinstance(event, Publication) and position != after(had):
-            self.connection.write(Gap(Position(position.epoch, position.offset - 1)))
+            self.connection.write(Gap(before(position)))
         self.connection.write(event)
         self._position = position
 
@@ -188,11 +188,3 @@ class Membership:
 
 def after(position: Position) -> Position:
     return Position(position.epoch, position.offset + 1)
-
-
-def before(page: Stream) -> Position:
-    """Return the position after which `page` begins."""
-    if not page.publications or page.publications[0].position is None:
-        return page.top
-    first = page.publications[0].position
-    return Position(first.epoch, first.offset - 1)

@@ -18,6 +18,22 @@ class Position(msgspec.Struct, frozen=True):
     offset: int
 
 
+def before(position: Position) -> Position:
+    return Position(position.epoch, position.offset - 1)
+
+
+def is_next(position: Position, other: Position) -> bool:
+    return position.offset == other.offset + 1 and position.epoch == other.epoch
+
+
+def is_after(position: Position, other: Position) -> bool:
+    return position.epoch == other.epoch and position.offset > other.offset
+
+
+def is_after_or_at(position: Position, other: Position) -> bool:
+    return position.epoch == other.epoch and position.offset >= other.offset
+
+
 class Publication(msgspec.Struct, frozen=True):
     """One message of a room. `data` is JSON in UTF-8; `position` is None where the room keeps no history.
 
@@ -56,6 +72,12 @@ class Stream(msgspec.Struct, frozen=True):
     publications: list[Publication]
     top: Position
     is_whole: bool = True
+
+    @property
+    def beginning(self) -> Position:
+        """The position after which the page begins."""
+        first = self.publications[0].position if self.publications else None
+        return before(first) if first is not None else self.top
 
 
 class Publish(msgspec.Struct, frozen=True):

@@ -6,8 +6,21 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from yamabiko.core.frames import Frame
-from yamabiko.core.interfaces import Audience, Codec, Rules, Runtime, Transport
-from yamabiko.core.messages import Event, Gap, History, Member, Position, PresenceChanged, Publication
+from yamabiko.core.interfaces import Audience, Broker, Codec, Rules, Runtime, Transport
+from yamabiko.core.mending import Mending
+from yamabiko.core.messages import (
+    Event,
+    Gap,
+    History,
+    Member,
+    Position,
+    PresenceChanged,
+    Publication,
+    before,
+    is_after,
+    is_after_or_at,
+    is_next,
+)
 
 if TYPE_CHECKING:
     from yamabiko.core.membership import Membership
@@ -21,25 +34,32 @@ class LocalRoom:
     __slots__ = (
         "_ahead",
         "_audiences",
-        "_delivered",
+        "_broker",
         "_live_count",
+        "_mending",
         "_newcomers",
+        "_runtime",
+        "delivered",
         "history",
         "name",
         "presence",
         "rules",
     )
 
-    def __init__(self, name: str, rules: Rules, history: History | None, runtime: Runtime) -> None:
+    def __init__(self, name: str, rules: Rules, history: History | None, broker: Broker, runtime: Runtime) -> None:
         self.name = name
         self.rules = rules
         self.history = history
         self.presence = Presence(runtime)
+        self.delivered: Position | None = None
+        """How far the members here have had everything; None before the first is live, or without history."""
+        self._broker = broker
+        self._runtime = runtime
+        self._mending: Mending | None = None
         self._newcomers: set[Membership] = set()
         self._audiences: dict[tuple[Codec, object], Audience[Transport]] = {}
         self._live_count = 0
         self._ahead: dict[Membership, Position] = {}
-        self._delivered: Position | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -49,10 +69,9 @@ class LocalRoom:
         """From now on keep publications for `newcomer` until it goes live."""
         self._newcomers.add(newcomer)
 
-    def delivered_after(self, position: Position) -> Position | None:
-        """Return how far the broker has delivered here, or None if that is not after `position`."""
-        delivered = self._delivered
-        return delivered if delivered is not None and _is_after(delivered, position) else None
+    def is_reached_by(self, position: Position) -> bool:
+        """Tell whether who has had all up to `position` has had all that was delivered here."""
+        return self.delivered is None or is_after_or_at(position, self.delivered)
 
     def go_live(self, member: Membership, position: Position | None) -> None:
         """Write publications to `member` as they come; it has had all up to `position`, and what it was held.
@@ -60,12 +79,14 @@ class LocalRoom:
         It may have read further than the broker has delivered here: then it waits for the others to reach it.
         """
         self._newcomers.discard(member)
-        if self._delivered is None:
-            self._delivered = position
-        if position is not None and self._delivered is not None and _is_after(position, self._delivered):
-            self._ahead[member] = position
-        else:
+        if self.delivered is None:
+            self.delivered = position
+        if position is None or self.delivered is None or is_after_or_at(self.delivered, position):
             self._enter(member)
+        else:
+            self._ahead[member] = position
+            if position.epoch != self.delivered.epoch:
+                self.look_for_missed()
         if self.rules.presence:
             self.presence.come(member)
 
@@ -79,27 +100,52 @@ class LocalRoom:
         self._newcomers.discard(member)
 
     def deliver(self, publication: Publication) -> None:
-        """Pass a publication on to everyone here: once, in order, and with a `Gap` where some never came."""
-        position, delivered = publication.position, self._delivered
+        """Pass a publication on to everyone here: once and in order; what is missing before it is read from history."""
+        position, delivered = publication.position, self.delivered
         if position is None:
             self._fan_out(publication)
-        elif delivered is None or self._ahead or not _follows(position, delivered):
+        elif delivered is None or self._ahead or not is_next(position, delivered):
             self._deliver_out_of_step(publication, position)
         else:
-            self._delivered = position
+            self.delivered = position
             self._fan_out(publication)
 
     def _deliver_out_of_step(self, publication: Publication, position: Position) -> None:
         """Deliver where not everyone has had the same so far, or where something is missing or comes again."""
-        delivered = self._delivered
-        if delivered is not None and _is_after_or_at(delivered, position):
+        delivered = self.delivered
+        if delivered is not None and is_after_or_at(delivered, position):
             return
-        self._let_in(lambda had: not _is_after_or_at(had, position))
-        if delivered is not None and not _follows(position, delivered):
-            self._fan_out(Gap(Position(position.epoch, position.offset - 1)))
-        self._delivered = position
+        if delivered is not None and not is_next(position, delivered):
+            if self.history is not None:
+                self._mend(self.history).hold(publication)
+                return
+            self.skip_to(before(position))
+        self._let_in(lambda had: is_after(position, had))
+        self.delivered = position
         self._fan_out(publication)
         self._let_in(lambda had: had == position)
+
+    def skip_to(self, position: Position) -> None:
+        """Tell everyone here who has had less that what comes next comes after `position`."""
+        begins_anew = self.delivered is None or self.delivered.epoch != position.epoch
+        self._let_in(lambda had: is_after(position, had) or (begins_anew and had.epoch != position.epoch))
+        self.delivered = position
+        self._fan_out(Gap(position))
+        self._let_in(lambda had: had == position)
+
+    def look_for_missed(self) -> None:
+        """Ask the broker for what it may have failed to deliver here."""
+        if self.history is not None and self.delivered is not None:
+            self._mend(self.history)
+
+    def _mend(self, history: History) -> Mending:
+        if self._mending is None:
+            self._mending = Mending(self, history, self._broker, self._runtime)
+            self._runtime.spawn(self._mending.run())
+        return self._mending
+
+    def is_mended(self) -> None:
+        self._mending = None
 
     def _let_in(self, is_reached: Callable[[Position], bool]) -> None:
         """Let those members in who were ahead of the others, and are so no longer."""
@@ -125,18 +171,6 @@ class LocalRoom:
         if key not in self._audiences:
             self._audiences[key] = transport.new_audience()
         return self._audiences[key]
-
-
-def _follows(position: Position, other: Position) -> bool:
-    return position.offset == other.offset + 1 and position.epoch == other.epoch
-
-
-def _is_after(position: Position, other: Position) -> bool:
-    return position.epoch == other.epoch and position.offset > other.offset
-
-
-def _is_after_or_at(position: Position, other: Position) -> bool:
-    return position.epoch == other.epoch and position.offset >= other.offset
 
 
 class Presence:
