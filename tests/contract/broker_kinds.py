@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -17,13 +19,16 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tests.redis_server import RedisServer
+from tests.redis_server import Cluster, RedisServer, Watched
 from yamabiko.brokers.channels import ChannelsBroker
 from yamabiko.brokers.memory import MemoryBroker
+from yamabiko.brokers.redis import RedisBroker
+from yamabiko.brokers.sqlite import SqliteBroker
 from yamabiko.core.interfaces import Broker
 from yamabiko.core.messages import History, Position, Publication
 
 WAIT_SECONDS = 4.0
+REDIS_SECONDS = 1.0
 
 
 @dataclass
@@ -87,6 +92,14 @@ async def memory() -> AsyncIterator[Bench]:
     bench = Bench(MemoryBroker, keeps_history=True, can_fail=False)
     yield bench
     await bench.close()
+
+
+@asynccontextmanager
+async def sqlite() -> AsyncIterator[Bench]:
+    with TemporaryDirectory() as folder:
+        bench = Bench(lambda clock: SqliteBroker(Path(folder, "log"), clock), keeps_history=True, can_fail=False)
+        yield bench
+        await bench.close()
 
 
 class FragileLayer(InMemoryChannelLayer):
@@ -155,3 +168,43 @@ async def channels_on_redis(
         if not server.is_running:
             server.start()
         await (layer.close_pools() if layer_class is RedisChannelLayer else layer.flush())
+
+
+@asynccontextmanager
+async def redis_at(
+    url: str, *, break_down: Callable[[], None] = lambda: None, mend: Callable[[], None] = lambda: None
+) -> AsyncIterator[Bench]:
+    """A broker on the Redis at `url`, with keys of its own."""
+    prefix = uuid4().hex
+    bench = Bench(
+        lambda clock: RedisBroker.from_url(url, timeout_seconds=REDIS_SECONDS, prefix=prefix, clock=clock),
+        keeps_history=True,
+        can_fail=True,
+        break_down=break_down,
+        mend=mend,
+    )
+    try:
+        yield bench
+    finally:
+        mend()
+        await bench.close()
+
+
+def redis_alone(server: RedisServer) -> AbstractAsyncContextManager[Bench]:
+    return redis_at(server.url, break_down=server.stop, mend=lambda: server.is_running or server.start())
+
+
+def redis_under_sentinel(watched: Watched) -> AbstractAsyncContextManager[Bench]:
+    return redis_at(watched.url, break_down=watched.primary.lock_out, mend=watched.primary.let_in)
+
+
+def redis_cluster(cluster: Cluster) -> AbstractAsyncContextManager[Bench]:
+    return redis_at(cluster.url, break_down=cluster.lock_out, mend=cluster.let_in)
+
+
+ON_REDIS = {
+    "redis": (redis_alone, "redis_server"),
+    "redis under Sentinel": (redis_under_sentinel, "watched_redis"),
+    "redis cluster": (redis_cluster, "redis_cluster"),
+}
+"""Kinds of broker, each with the fixture of its servers."""

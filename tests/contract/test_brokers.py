@@ -4,39 +4,52 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
-from tests.contract.broker_kinds import Bench, channels_in_memory, channels_on_redis, memory
+from tests.contract.broker_kinds import ON_REDIS, Bench, channels_in_memory, channels_on_redis, memory, sqlite
+from tests.redis_server import redis_cluster as redis_cluster
 from tests.redis_server import redis_server as redis_server
+from tests.redis_server import watched_redis as watched_redis
 from yamabiko.brokers import channels
+from yamabiko.brokers.redis import feed
 from yamabiko.core.errors import NotAvailable, PublishFailed
 from yamabiko.core.messages import History, Position
 
 KINDS = [
     "memory",
+    "sqlite",
     "channels in memory",
     pytest.param("channels on Redis", marks=pytest.mark.redis),
     pytest.param("channels on Redis pub/sub", marks=pytest.mark.redis),
+    *(pytest.param(kind, marks=pytest.mark.redis) for kind in ON_REDIS),
 ]
 HISTORY = History(size=100, ttl=timedelta(hours=1))
 
 
-@pytest.fixture(params=KINDS)
-async def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+@pytest.fixture
+async def bench(kind: AbstractAsyncContextManager[Bench], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(channels, "AGAIN_SECONDS", 0.01)
-    async with kind_of_broker(request) as bench:
+    async with kind as bench:
         yield bench
 
 
-def kind_of_broker(request: pytest.FixtureRequest):
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest):
+    """Start the servers that a kind needs before there is a loop that waiting for them would hold up."""
     if request.param == "memory":
         return memory()
+    if request.param == "sqlite":
+        return sqlite()
     if request.param == "channels in memory":
         return channels_in_memory()
+    if request.param in ON_REDIS:
+        kind, servers = ON_REDIS[request.param]
+        return kind(request.getfixturevalue(servers))
     layer_class = RedisChannelLayer if request.param == "channels on Redis" else RedisPubSubChannelLayer
     return channels_on_redis(layer_class, request.getfixturevalue("redis_server"))
 
@@ -259,7 +272,8 @@ async def test_close_in_the_middle_of_a_subscription_leaves_no_tasks(bench):
 
 def own_tasks() -> list[asyncio.Task[object]]:
     """Return the tasks that our code has begun; layers and clients of Redis keep some of their own."""
-    return [task for task in asyncio.all_tasks() if task.get_coro().cr_code.co_filename == channels.__file__]
+    ours = {channels.__file__, feed.__file__}
+    return [task for task in asyncio.all_tasks() if task.get_coro().cr_code.co_filename in ours]
 
 
 async def test_a_history_numbers_from_one_within_one_epoch(bench):

@@ -69,7 +69,7 @@ class MemoryBroker:
         return Stream(publications, stream.top, is_whole=stream.reaches_back_to(since))
 
     async def close(self) -> None:
-        self._streams.clear()
+        """Keep everything: what is here ends with this process."""
 
     def _pass_on(self, room: str, publication: Publication) -> None:
         if room in self._subscribed:
@@ -94,14 +94,15 @@ class MemoryBroker:
 
 
 class _Stream:
-    """The publications of one room, oldest first, each with the time it expires at; and the keys it has seen."""
+    """The publications of one room, oldest first, beside them when they expire; and the keys it has seen."""
 
     def __init__(self, now: float) -> None:
         self.epoch = secrets.token_urlsafe(6)
         self.offset = 0
         self.keys = Keys()
         self.lives_until = now + KEPT_SECONDS
-        self._kept: deque[tuple[float, Publication]] = deque()
+        self._kept: deque[Publication] = deque()
+        self._expiries: deque[float] = deque()
 
     @property
     def top(self) -> Position:
@@ -124,20 +125,25 @@ class _Stream:
             expires_at = now + history.ttl_seconds
             self.lives_until = max(self.lives_until, expires_at)
             self.offset += 1
-            kept = self._kept
-            kept.append((expires_at, publication))
-            while kept and (len(kept) > history.size or kept[0][0] <= now):
-                kept.popleft()
+            self._kept.append(publication)
+            self._expiries.append(expires_at)
+            while len(self._kept) > history.size:
+                self._forget_oldest()
+            self.expire(now)
         if key:
             self.keys.remember(key, publication.position, now=now)
 
     def expire(self, now: float) -> None:
-        while self._kept and self._kept[0][0] <= now:
-            self._kept.popleft()
+        while self._expiries and self._expiries[0] <= now:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        self._kept.popleft()
+        self._expiries.popleft()
 
     def newest(self, limit: int) -> list[Publication]:
         start = max(len(self._kept) - limit, 0)
-        return [publication for _, publication in islice(self._kept, start, None)]
+        return list(islice(self._kept, start, None))
 
     def after(self, since: Position) -> list[Publication]:
         """Return what is kept after `since`: all of it if that was numbered in another epoch or is still to come."""
