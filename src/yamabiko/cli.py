@@ -11,6 +11,8 @@ from yamabiko.client.usage import OneLineErrors
 # name: (where the command lives, what --help says of it)
 SUBCOMMANDS = {
     "connect": ("yamabiko.client.command:connect", "Visit a room: type lines, see everybody's."),
+    "history": ("yamabiko.operate:history", "Print what a room has kept."),
+    "publish": ("yamabiko.operate:publish", "Publish a message into a room."),
     "serve": ("yamabiko.django.serve:serve", "Serve an ASGI application with rooms."),
 }
 

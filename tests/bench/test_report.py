@@ -123,3 +123,19 @@ def test_signed_in_users_are_let_into_the_benchs_own_site(tmp_path):
 def needs_compiler() -> None:
     if compiler() is None:
         report_missing("needs a C compiler: apt install gcc libc6-dev zlib1g-dev")
+
+
+def test_what_was_measured_earlier_is_kept_unless_it_was_measured_again():
+    earlier = results_of(run_of("fan-out-1", "floor", cpu_us_per_copy=9), run_of("echo", "floor", cpu_us_per_copy=3))
+    earlier.versions = {"floor": "old"}
+    newer = results_of(run_of("fan-out-1", "floor", cpu_us_per_copy=2))
+    newer.versions = {"floor": "new"}
+    newer.keep(earlier)
+    assert newer.value("fan-out-1", "floor", "cpu_us_per_copy") == 2
+    assert newer.value("echo", "floor", "cpu_us_per_copy") == 3
+    assert newer.versions == {"floor": "new"}
+
+
+def test_a_load_that_was_put_on_less_often_says_so():
+    results = results_of(run_of("fan-out-1", "floor", cpu_us_per_copy=9))
+    assert "; 1 runs" in table.rendered(results)

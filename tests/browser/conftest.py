@@ -87,6 +87,13 @@ class Site:
             process.communicate()
             raise
 
+    def kill(self) -> None:
+        """End the site as a crash would."""
+        assert self.process is not None
+        process, self.process = self.process, None
+        process.kill()
+        process.communicate()
+
 
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout

@@ -1,5 +1,7 @@
 """What a page does when its connection breaks: it comes back, and nothing is lost or shown twice."""
 
+from collections.abc import Callable
+
 import pytest
 from playwright.sync_api import expect
 
@@ -30,17 +32,32 @@ def test_offline_and_back_loses_nothing_and_shows_nothing_twice(visitor, room):
     other.shows("before", "missed 1", "missed 2", "from the dead spot")
 
 
-def test_server_that_restarts_is_found_again_and_the_gap_is_told(tmp_path, visitor):
+def talk_over_a_restart(visitor, site: Site, end: Callable[[], None]) -> RoomPage:
+    """Say something before the server ends and while it is down; return the page when it is live again."""
+    page = RoomPage(visitor(base_url=site.url, expects_errors=True), "room1").live()
+    page.say("before")
+    page.shows("before")
+    port = site.port
+    end()
+    expect(page.state).not_to_have_attribute("data-state", "live")
+    page.say("while it was down")
+    site.start(port)
+    page.evaluate("dispatchEvent(new Event('online'))")  # or it may wait for up to 20 s
+    page.live().shows("before", "while it was down")
+    return page
+
+
+def test_server_that_is_killed_and_comes_back_has_lost_nothing(tmp_path, visitor):
     with Site(tmp_path) as site:
-        page = RoomPage(visitor(base_url=site.url, expects_errors=True), "room1").live()
-        page.say("before")
-        page.shows("before")
-        site.stop()
-        expect(page.state).not_to_have_attribute("data-state", "live")
-        page.say("while it was down")
-        site.start(site.port)
-        page.evaluate("dispatchEvent(new Event('online'))")  # or it may wait for up to 20 s
-        page.live().shows("before", "while it was down")
+        page = talk_over_a_restart(visitor, site, site.kill)
+        expect(page.page.locator(".note")).to_have_count(0)
+        newcomer = RoomPage(visitor(base_url=site.url), "room1").live()
+        newcomer.shows("before", "while it was down")
+
+
+def test_server_that_restarts_with_empty_rooms_is_found_again_and_the_gap_is_told(tmp_path, visitor):
+    with Site(tmp_path, BROKER="memory://") as site:
+        page = talk_over_a_restart(visitor, site, site.stop)
         # In memory nothing outlives the process, so there may have been more.
         expect(page.page.locator(".note")).to_contain_text("Messages may be missing here")
 

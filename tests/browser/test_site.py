@@ -115,8 +115,12 @@ def free_port() -> int:
 
 
 @pytest.mark.redis
-def test_sites_with_one_hosted_redis_share_their_rooms(tmp_path, hosted_redis):
-    hosted = {"CHANNEL_LAYER": "hosted", "REDIS_URL": hosted_redis}
+@pytest.mark.parametrize(("carrier", "keeps"), [("BROKER", True), ("CHANNEL_LAYER", False)])
+def test_sites_with_one_hosted_redis_share_their_rooms(tmp_path, hosted_redis, carrier, keeps):
+    hosted = {
+        "BROKER": {"BROKER": hosted_redis},
+        "CHANNEL_LAYER": {"CHANNEL_LAYER": "hosted", "REDIS_URL": hosted_redis},
+    }[carrier]
     with Site(tmp_path / "one", **hosted) as one, Site(tmp_path / "other", **hosted) as other:
         address = "ws://127.0.0.1:{}/websock1/?presence=1"
         with connect(address.format(one.port)) as here, connect(address.format(other.port)) as there:
@@ -124,7 +128,26 @@ def test_sites_with_one_hosted_redis_share_their_rooms(tmp_path, hosted_redis):
             assert "joined" in there.recv(timeout=30)
             here.send("hello")
             for member in (here, there):
-                assert json.loads(member.recv(timeout=30))["payload"]["message"] == "hello"
+                heard = json.loads(member.recv(timeout=30))["payload"]
+                assert heard["message"] == "hello"
+                assert ("offset" in heard) == keeps
+
+
+def test_layer_of_channels_is_used_where_one_is_chosen(tmp_path):
+    with Site(tmp_path, CHANNEL_LAYER="memory") as site, connect(f"ws://127.0.0.1:{site.port}/websock1/") as member:
+        member.send("hello")
+        assert json.loads(member.recv(timeout=30)) == {"payload": {"type": "send_message", "message": "hello"}}
+    assert not (tmp_path / "rooms.sqlite3").exists()
+
+
+def test_second_server_of_a_site_is_refused_its_rooms(tmp_path):
+    with Site(tmp_path) as site:
+        command = [sys.executable, "-m", "yamabiko", "serve", "webapp1.asgi:application", "--app-dir", str(DEMO)]
+        second = subprocess.run(
+            [*command, "--port", "0"], env=site.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert (second.returncode, second.stdout) == (1, "")
+    assert "rooms.sqlite3: another process is using it" in second.stderr
 
 
 def test_unknown_channel_layer_is_told_which_there_are(tmp_path):

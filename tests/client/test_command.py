@@ -68,6 +68,8 @@ async def test_help_lists_the_subcommands_without_importing_them():
     assert finished.code == 0
     assert [line.split()[0] for line in finished.out if line.startswith("  ") and line[2] not in " -"][1:] == [
         "connect",
+        "history",
+        "publish",
         "serve",
     ]
     assert finished.out[-1] == ""

@@ -95,12 +95,12 @@ class FakeTransport:
     def kind(self) -> object:
         return FakeTransport
 
-    def write(self, frame: Frame) -> None:
+    def write(self, *frames: Frame) -> None:
         if self.closes:
             return
-        self.frames.append(frame)
+        self.frames += frames
         if not self.socket.is_open:
-            self.unsent_bytes += len(frame)
+            self.unsent_bytes += sum(map(len, frames))
 
     def close(self, close: Close) -> None:
         if not self.closes:

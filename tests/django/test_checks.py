@@ -64,6 +64,8 @@ def test_every_finding_says_what_to_do(only_new_rooms: Registry) -> None:
         (["memory://"], "settings.YAMABIKO is a dict, not ['memory://']"),
         ({"MAX_MESSAGE_BYTES": "64k"}, "YAMABIKO['MAX_MESSAGE_BYTES'] is a number of bytes from 1, not '64k'"),
         ({"PING_INTERVAL_SECONDS": 3}, "not 8 to 3"),
+        ({"BROKER_TIMEOUT_SECONDS": 0}, "YAMABIKO['BROKER_TIMEOUT_SECONDS'] is a number of seconds above 0, not 0"),
+        ({"PREFIX": "a b"}, "YAMABIKO['PREFIX'] is 1 to 64 letters, digits or any of . _ -, not 'a b'"),
         ({"ALLOWED_ORIGINS": ["https://[::1"]}, "YAMABIKO['ALLOWED_ORIGINS'] is a list of origins"),
     ],
 )
@@ -87,16 +89,18 @@ def test_e002_an_unknown_setting_with_the_one_that_was_meant() -> None:
 
 def test_e002_an_unknown_setting_that_is_like_none_lists_them_all() -> None:
     with override_settings(YAMABIKO={"colour": "red"}):
-        assert only().hint.startswith("The keys are BROKER, ALLOWED_ORIGINS, ")
+        assert only().hint.startswith("The keys are BROKER, BROKER_TIMEOUT_SECONDS, ")
 
 
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
         ("carrier-pigeon://loft", "not carrier-pigeon://..."),
-        ("", "memory:// or channels://default, not ://..."),
+        ("", "or channels://default, not ://..."),
+        ("sqlite:///", "sqlite:///rooms.sqlite3"),
+        ("redis://127.0.0.1:port", "HOST[:PORT]"),
         ("channels://other", "needs a layer 'other' in CHANNEL_LAYERS"),
-        ("memory://[", "memory:// or channels://default"),
+        ("memory://[", "or channels://default"),
     ],
 )
 def test_e003_a_broker_that_cannot_be(url: str, expected: str) -> None:
@@ -104,7 +108,7 @@ def test_e003_a_broker_that_cannot_be(url: str, expected: str) -> None:
         finding = only()
     assert finding.id == "yamabiko.E003"
     assert expected in finding.msg
-    assert "memory:// or channels://default" in finding.hint
+    assert "memory://, sqlite:///rooms.sqlite3, redis://127.0.0.1:6379/0 or channels://default" in finding.hint
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_e003_a_channel_layer_that_cannot_be_made(layer: dict[str, Any]) -> None
 
 
 def test_e003_never_shows_a_password() -> None:
-    with override_settings(YAMABIKO={"BROKER": "redis://:hunter2@127.0.0.1"}):
+    with override_settings(YAMABIKO={"BROKER": "redis://:hunter2@127.0.0.1:port"}):
         assert "hunter2" not in str(only())
 
 

@@ -294,10 +294,10 @@ def test_threads_that_come_first_at_once_have_one_service(monkeypatch: pytest.Mo
     both_are_here = threading.Barrier(2, timeout=1)
     make_broker = service_module.make_broker
 
-    def make_slowly(url: str) -> Any:
+    def make_slowly() -> Any:
         with suppress(threading.BrokenBarrierError):  # the other one is kept waiting, as it should be
             both_are_here.wait()
-        return make_broker(url)
+        return make_broker()
 
     monkeypatch.setattr(service_module, "make_broker", make_slowly)
     with ThreadPoolExecutor(2) as threads:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from typing import Any
 
 from channels.auth import AuthMiddlewareStack
@@ -52,6 +53,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await alone({**scope, "path": scope["path"].removeprefix("/late")}, receive, waiting_after_accept(send))
     elif scope["type"] == "http" and scope["path"] == "/tasks/":
         await answer([task.get_coro().__qualname__ for task in asyncio.all_tasks()], send)
+    elif scope["type"] == "http" and scope["path"] == "/pid/":
+        await answer(os.getpid(), send)
     elif scope["type"] == "http" and scope["path"] == "/go-on/":
         go_on.set()
         await answer([], send)

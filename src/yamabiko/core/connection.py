@@ -192,8 +192,8 @@ class Connection:
             return f"{self.user_name}\n{command.id}"
         return f"\n{command.id}\n{blake2b(command.data, digest_size=16).hexdigest()}"
 
-    def write(self, event: Event) -> None:
-        self.transport.write(self.codec.encode(event))
+    def write(self, *events: Event) -> None:
+        self.transport.write(*map(self.codec.encode, events))
 
     def close(self, close: Close) -> None:
         """End this connection from our side: it is out of its room at once."""

@@ -69,6 +69,8 @@ class BadRequest(Refusal):
 
 
 class NotAvailable(Refusal):
+    """What was asked for is not there, or cannot be reached now."""
+
     code, phrase = 108, "not available"
 
 

@@ -20,8 +20,8 @@ class Transport(Protocol):
     def kind(self) -> object:
         """Transports of the same kind can share an audience."""
 
-    def write(self, frame: Frame) -> None:
-        """Take a frame to send, in order. Returns at once, never raises, never calls back."""
+    def write(self, *frames: Frame) -> None:
+        """Take frames to send, in order. Returns at once, never raises, never calls back."""
 
     def close(self, close: Close) -> None:
         """Send what was written, then the close frame. Returns at once, never raises; a second call changes nothing."""

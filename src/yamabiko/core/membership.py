@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from yamabiko.core.errors import SLOW, NotAvailable
@@ -145,17 +146,10 @@ class Membership:
         """Write a page in bursts; what it does not reach back to is told as a gap."""
         if not page.is_whole:
             self.connection.write(Gap(page.beginning))
-        burst_bytes = 0
-        for publication in page.publications:
-            self.connection.write(publication)
-            self._position = publication.position
-            burst_bytes += len(publication.data)
-            if burst_bytes > BURST_BYTES:
-                burst_bytes = 0
-                await self.connection.transport.drained()
-        if not page.publications:
-            self._position = page.top
-        await self.connection.transport.drained()
+        for burst in bursts(page.publications):
+            self.connection.write(*burst)
+            await self.connection.transport.drained()
+        self._position = page.publications[-1].position if page.publications else page.top
 
     def _go_live(self) -> None:
         if not self.connection.is_open:
@@ -184,6 +178,20 @@ class Membership:
         if position is None or written is None or position.epoch != written.epoch:
             return False
         return position.offset <= written.offset
+
+
+def bursts(publications: list[Publication]) -> Iterator[list[Publication]]:
+    """Yield publications in pieces of about BURST_BYTES."""
+    burst: list[Publication] = []
+    burst_bytes = 0
+    for publication in publications:
+        burst.append(publication)
+        burst_bytes += len(publication.data)
+        if burst_bytes > BURST_BYTES:
+            yield burst
+            burst, burst_bytes = [], 0
+    if burst:
+        yield burst
 
 
 def after(position: Position) -> Position:

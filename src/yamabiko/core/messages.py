@@ -11,7 +11,7 @@ import msgspec
 from yamabiko.core.errors import Refusal
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """A place in a room's stream: offsets count 1, 2, 3 ... within an epoch; a new epoch says numbering began again."""
 
     epoch: str
@@ -34,7 +34,7 @@ def is_after_or_at(position: Position, other: Position) -> bool:
     return position.epoch == other.epoch and position.offset >= other.offset
 
 
-class Publication(msgspec.Struct, frozen=True):
+class Publication(msgspec.Struct, frozen=True, gc=False):
     """One message of a room. `data` is JSON in UTF-8; `position` is None where the room keeps no history.
 
     `user` is the publisher's name, empty if it is not known.

@@ -58,12 +58,12 @@ def _setting_problems() -> Iterator[CheckMessage]:
 
 
 def _broker_problems() -> Iterator[CheckMessage]:
-    from yamabiko.django.service import make_broker
+    from yamabiko.django.brokers import EXPECTED, make_broker
 
     try:
-        broker = make_broker(settings.broker_url())
+        broker = make_broker()
     except ConfigurationError as error:
-        yield Error(str(error), hint="BROKER is a URL: memory:// or channels://default.", id="yamabiko.E003")
+        yield Error(str(error), hint=f"BROKER is a URL: {EXPECTED}.", id="yamabiko.E003")
         return
     keeping = dict.fromkeys(room.__name__ for _, _, room in registry.entries if room.history is not None)
     if keeping and not broker.keeps_history:

@@ -154,7 +154,11 @@ async def _live(receive: Receive, send: Send) -> None:
     while True:
         message: Any = await receive()
         if message["type"] == "lifespan.startup":
-            service().serve()
+            try:
+                await service().open()
+            except ConfigurationError as error:
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
             await send({"type": "lifespan.startup.complete"})
         else:
             await service().close()

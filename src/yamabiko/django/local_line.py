@@ -1,8 +1,9 @@
-"""How a shell or a task on the same machine speaks in rooms that live in a server's memory.
+"""How a shell or a task on the same machine speaks in rooms that one server has to itself, in memory or in a file.
 
-With `memory://` a room is in the process that serves it. Each such process listens on a Unix socket that other
-processes of the same site and user find and publish through. A site is known by its database and SECRET_KEY, so a test
-run never speaks in the rooms of a running server. Where there are no Unix sockets, on Windows, there is no such line.
+With `memory://` and `sqlite://` a room is in the process that serves it. Each such process listens on a Unix socket
+that other processes of the same site and user find and speak and read through. A site is known by its database and
+SECRET_KEY, so a test run never speaks in the rooms of a running server. Where there are no Unix sockets, on Windows,
+there is no such line.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import msgspec
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.crypto import salted_hmac
 
-from yamabiko.core.errors import PublishFailed, YamabikoError
-from yamabiko.core.messages import Position
+from yamabiko.core.errors import NotAvailable, PublishFailed, YamabikoError
+from yamabiko.core.messages import Position, Stream
 
 logger = logging.getLogger("yamabiko")
 
@@ -29,21 +30,33 @@ ANSWER_SECONDS = 2.0
 LONGEST_LINE = 16 * 1024 * 1024
 
 
-class Call(msgspec.Struct):
+class Speak(msgspec.Struct, tag="publish"):
     room: str
     data: msgspec.Raw
+    key: str
+
+
+class Read(msgspec.Struct, tag="read"):
+    room: str
+    since: Position | None
+    limit: int
+    reverse: bool
 
 
 class Answer(msgspec.Struct):
     position: Position | None = None
+    page: Stream | None = None
     error: str = ""
 
 
 class LocalLine:
-    """The listening end: hands each call, one line of JSON, to `publish`; answers with the position or the error."""
+    """The listening end: hands each call, one line of JSON, to the node; answers with what it says or the error."""
 
-    def __init__(self, publish: Callable[[str, bytes], Awaitable[Position | None]]) -> None:
+    def __init__(
+        self, publish: Callable[..., Awaitable[Position | None]], read: Callable[..., Awaitable[Stream]]
+    ) -> None:
         self._publish = publish
+        self._read = read
         self._server: asyncio.Server | None = None
         self._path = Path()
 
@@ -74,35 +87,55 @@ class LocalLine:
 
     async def _answer_to(self, line: bytes) -> Answer:
         try:
-            call = msgspec.json.decode(line, type=Call)
-            return Answer(await self._publish(call.room, bytes(call.data)))
+            call = msgspec.json.decode(line, type=Speak | Read)
+            if isinstance(call, Speak):
+                return Answer(await self._publish(call.room, bytes(call.data), key=call.key))
+            return Answer(page=await self._read(call.room, since=call.since, limit=call.limit, reverse=call.reverse))
         except (YamabikoError, msgspec.MsgspecError) as error:
             return Answer(error=str(error) or type(error).__name__)
 
 
-def publish_to_servers(room: str, data: bytes) -> list[Position | None]:
+def publish_to_servers(room: str, data: bytes, key: str = "") -> list[Position | None]:
     """Publish in every running server of this site on this machine; return the positions, none if no server runs.
 
     Raises PublishFailed if a server did not take it.
     """
-    return [_call(line, room, data) for line in _open_lines()] if is_possible() else []
-
-
-def _call(line: socket.socket, room: str, data: bytes) -> Position | None:
-    with line, line.makefile("rb") as answers:
+    answers = []
+    for line in _open_lines(PublishFailed) if is_possible() else ():
         try:
-            line.sendall(msgspec.json.encode(Call(room, msgspec.Raw(data))) + b"\n")
-            answer = msgspec.json.decode(answers.readline(), type=Answer)
+            answers.append(_answer_on(line, Speak(room, msgspec.Raw(data), key)))
         except (OSError, msgspec.MsgspecError) as error:
             raise PublishFailed(
                 f"a server of this site on this machine did not answer, and may have published it: {error!r}"
             ) from error
-    if answer.error:
-        raise PublishFailed(f"the server did not take it: {answer.error}")
-    return answer.position
+        if answers[-1].error:
+            raise PublishFailed(f"the server did not take it: {answers[-1].error}")
+    return [answer.position for answer in answers]
 
 
-def _open_lines() -> Iterator[socket.socket]:
+def read_from_server(room: str, since: Position | None, limit: int, reverse: bool) -> Stream | None:
+    """Return a page of history from a running server of this site on this machine, None if no server runs.
+
+    Raises NotAvailable if the server has none.
+    """
+    for line in _open_lines(NotAvailable) if is_possible() else ():
+        try:
+            answer = _answer_on(line, Read(room, since, limit, reverse))
+        except (OSError, msgspec.MsgspecError) as error:
+            raise NotAvailable(f"a server of this site on this machine did not answer: {error!r}") from error
+        if answer.error:
+            raise NotAvailable(f"the server says: {answer.error}")
+        return answer.page
+    return None
+
+
+def _answer_on(line: socket.socket, call: Speak | Read) -> Answer:
+    with line, line.makefile("rb") as answers:
+        line.sendall(msgspec.json.encode(call) + b"\n")
+        return msgspec.json.decode(answers.readline(), type=Answer)
+
+
+def _open_lines(failure: type[YamabikoError]) -> Iterator[socket.socket]:
     for path in _paths():
         line = socket.socket(socket.AF_UNIX)
         line.settimeout(ANSWER_SECONDS)
@@ -115,7 +148,7 @@ def _open_lines() -> Iterator[socket.socket]:
             line.close()
         except OSError as error:
             line.close()
-            raise PublishFailed(f"a server of this site on this machine cannot be reached: {error!r}") from error
+            raise failure(f"a server of this site on this machine cannot be reached: {error!r}") from error
         else:
             yield line
 

@@ -11,6 +11,7 @@ from django.core.management.base import CommandError
 from django.core.management.commands.runserver import Command as DjangoCommand
 from django.utils.module_loading import import_string
 
+from yamabiko.core.errors import ConfigurationError
 from yamabiko.django.site_server import SiteServer
 from yamabiko.transports.server import config
 
@@ -37,7 +38,11 @@ class AsgiServer:
         self._application = application
 
     def serve_forever(self) -> None:
-        SiteServer(config(self._application, timeout_graceful_shutdown=2)).run(sockets=[self._listener])
+        server = SiteServer(config(self._application, timeout_graceful_shutdown=2))
+        try:
+            server.run(sockets=[self._listener])
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
 
 
 class Command(Base):  # type: ignore[misc,valid-type]

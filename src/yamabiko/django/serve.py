@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from socket import socket
 
 import click
 from uvicorn.importer import ImportFromStringError, import_from_string
 
 from yamabiko.core.errors import ConfigurationError
 from yamabiko.django.site_server import SiteServer
+from yamabiko.django.workers import DID_NOT_START, Site, Workers
 from yamabiko.transports.server import config, listening_socket
 
 
@@ -42,6 +44,13 @@ from yamabiko.transports.server import config, listening_socket
     show_default=True,
     help="Deflate frames for peers that offer it (permessage-deflate); costs memory, and secrets may leak by length.",
 )
+@click.option(
+    "--workers",
+    default=1,
+    type=click.IntRange(1, 1024),
+    show_default=True,
+    help="Processes on this port; more than one needs a BROKER that several can share, such as redis://.",
+)
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="One line for each HTTP request.")
 def serve(
     application: str,
@@ -52,33 +61,58 @@ def serve(
     tls_key: str | None,
     trusted_proxies: str,
     compress: bool,
+    workers: int,
     access_log: bool,
 ) -> None:
     """Serve an ASGI APPLICATION, for example mysite.asgi:application."""
-    sys.path.insert(0, str(Path(app_dir).resolve()))
+    site = Site(
+        application,
+        Path(app_dir).resolve(),
+        {
+            "ssl_certfile": tls_certificate,
+            "ssl_keyfile": tls_key,
+            "forwarded_allow_ips": trusted_proxies,
+            "access_log": access_log,
+            "ws_per_message_deflate": compress,
+        },
+    )
+    scheme = "https" if tls_certificate else "http"
     try:
+        server = _server_of(site)
+        server.check_settings(workers)
         listener = listening_socket(host, port)
-        server = SiteServer(
-            config(
-                _loaded(application),
-                ssl_certfile=tls_certificate,
-                ssl_keyfile=tls_key,
-                forwarded_allow_ips=trusted_proxies,
-                access_log=access_log,
-                ws_per_message_deflate=compress,
-            )
-        )
-        server.check_settings()
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
-    scheme = "https" if tls_certificate else "http"
-    server.when_started(lambda: _greet(scheme, host, listener.getsockname()[1]))
+    shown_port = listener.getsockname()[1]
+    if workers > 1:
+        _greet(scheme, host, shown_port)
+        sys.exit(Workers(_work, site, listener, workers).run())
+    server.when_started(lambda: _greet(scheme, host, shown_port))
     try:
         server.run(sockets=[listener])
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Stopped.")
     if not server.started:
-        sys.exit(3)
+        sys.exit(DID_NOT_START)
+
+
+def _server_of(site: Site) -> SiteServer:
+    """Return a server for `site`, which is imported. Raises ConfigurationError."""
+    sys.path.insert(0, str(site.app_dir))
+    return SiteServer(config(_loaded(site.application), **site.options))
+
+
+def _work(site: Site, listener: socket) -> None:
+    """Serve as one of several processes."""
+    server = _server_of(site)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        return
+    if not server.started:
+        sys.exit(DID_NOT_START)
 
 
 def _loaded(application: str) -> object:

@@ -1,29 +1,36 @@
-"""The node of this process: made from the settings when it is first needed, and again when tests change them."""
+"""The node of this process: made from the settings when it is first needed, and again when tests change them.
+
+It lives on one loop: the server's, or, in a process that serves nobody, one of its own in a thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
+import os
 import threading
-from importlib.util import find_spec
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-from django.core import mail
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from yamabiko.brokers.memory import MemoryBroker
-from yamabiko.core.errors import ConfigurationError, PublishFailed
-from yamabiko.core.interfaces import Broker, Rules
-from yamabiko.core.messages import Position
+from yamabiko.brokers.sqlite import SqliteBroker
+from yamabiko.core.errors import PublishFailed
+from yamabiko.core.interfaces import Rules
+from yamabiko.core.messages import Position, Stream
 from yamabiko.core.node import Node
 from yamabiko.django import local_line, settings
 from yamabiko.django.auth import Visitors
+from yamabiko.django.brokers import is_testing, make_broker
 from yamabiko.django.rooms import registry
+from yamabiko.transports.loop_thread import LoopThread
 from yamabiko.transports.runtime import AsyncioRuntime
 
 logger = logging.getLogger("yamabiko")
+T = TypeVar("T")
 
 FINISH_SECONDS = 2.0
 """How long what is under way may take when the server stops; the server has waited for its own tasks before."""
@@ -44,90 +51,123 @@ class Service:
 
     def __init__(self) -> None:
         self._runtime = AsyncioRuntime()
-        self.node = Node(make_broker(settings.broker_url()), DjangoApplication(), self._runtime)
+        self.node = Node(make_broker(), DjangoApplication(), self._runtime)
         self.limits = settings.limits()
         self.visitors = Visitors(self._runtime)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._own_loop: LoopThread | None = None
         self._line: local_line.LocalLine | None = None
+        self._relay: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Serve, and take what only one process can have. Raises ConfigurationError if another one has it."""
+        self.serve()
+        if isinstance(self.node.broker, SqliteBroker):
+            await self.node.broker.open()
 
     def serve(self) -> None:
         """Take the running loop for the one where members are. A second call changes nothing."""
         if self._loop is asyncio.get_running_loop():
             return
+        self.stop_own_loop()
         self._loop = asyncio.get_running_loop()
-        if self._is_in_memory and self._line is None and local_line.is_possible():
-            self._line = local_line.LocalLine(self.node.publish)
+        if not is_testing():  # what a test has not committed is nobody else's
+            from yamabiko.django.outbox import Relay
+
+            self._relay = self._loop.create_task(Relay(self._send).run())
+        if not self.node.broker.is_shared and self._line is None and local_line.is_possible():
+            self._line = local_line.LocalLine(self.node.publish, self.node.read)
             self._runtime.spawn(self._line.open())
+
+    async def _send(self, room: str, data: bytes, key: str) -> Position | None:
+        return await self.publish(room, data, key=key)
 
     async def close(self) -> None:
         """Finish what is under way and let go of the broker."""
+        if self._relay is not None:
+            self._relay.cancel()
+            await asyncio.wait([self._relay])
+            self._relay = None
         await self._runtime.finished(within_seconds=FINISH_SECONDS)
         if self._line is not None:
             await self._line.close()
             self._line = None
         await self.node.broker.close()
 
-    async def publish(self, room: str, data: bytes) -> Position | None:
+    async def publish(self, room: str, data: bytes, *, key: str = "") -> Position | None:
         """Publish where the room's members are: on this loop, on another one, or in a server on this machine.
 
         Raises UnknownRoom or PublishFailed, also for a message too large for members to keep up with.
         """
         if len(data) > self.limits.backlog_bytes // 2:
             raise PublishFailed(f"a message of {len(data)} bytes is larger than half of MAX_BACKLOG_BYTES")
-        if self._loop is not None and self._loop.is_running():
-            if self._loop is asyncio.get_running_loop():
-                return await self.node.publish(room, data)
-            future = asyncio.run_coroutine_threadsafe(self.node.publish(room, data), self._loop)
-            return await asyncio.wrap_future(future)
-        if self._is_in_memory:
-            positions = await asyncio.to_thread(local_line.publish_to_servers, room, data)
+        if self._is_elsewhere:
+            positions = await asyncio.to_thread(local_line.publish_to_servers, room, data, key)
             if positions:
                 return positions[-1]
-            _warn_that_nobody_hears(room)
-        return await self.node.publish(room, data)
+            self._warn_if_nobody_hears(room)
+        return await self._at_home(self.node.publish(room, data, key=key))
+
+    async def read(self, room: str, *, since: Position | None, limit: int, reverse: bool) -> Stream:
+        """Return a page of a room's history, wherever it is. Raises UnknownRoom or NotAvailable."""
+        if self._is_elsewhere:
+            page = await asyncio.to_thread(local_line.read_from_server, room, since, limit, reverse)
+            if page is not None:
+                return page
+        return await self._at_home(self.node.read(room, since=since, limit=limit, reverse=reverse))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` from a thread without a loop, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self._home_loop()).result()
+
+    def publish_now(self, room: str, data: bytes, *, key: str = "") -> Position | None:
+        """Do what `publish` does, from a thread without a loop."""
+        return self.run(self.publish(room, data, key=key))
+
+    def stop_own_loop(self) -> None:
+        if self._own_loop is not None:
+            self._own_loop.stop(self.node.broker.close())
+            self._own_loop = None
 
     @property
-    def _is_in_memory(self) -> bool:
-        return isinstance(self.node.broker, MemoryBroker)
+    def _is_serving(self) -> bool:
+        return self._loop is not None and self._loop.is_running()
 
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether another process of this machine may have the rooms."""
+        return not self._is_serving and not self.node.broker.is_shared
 
-def _warn_that_nobody_hears(room: str) -> None:
-    if not hasattr(mail, "outbox"):  # as Django's test environment has it
-        logger.warning(
-            "published in %r, but nobody hears it: with BROKER memory:// rooms are in the server's memory, and no "
-            "server of this site runs on this machine",
-            room,
-        )
+    def _home_loop(self) -> asyncio.AbstractEventLoop:
+        if self._is_serving:
+            assert self._loop is not None
+            return self._loop
+        if self._own_loop is None:
+            self._own_loop = LoopThread()
+        return self._own_loop.loop
 
+    async def _at_home(self, work: Coroutine[Any, Any, T]) -> T:
+        if not self._is_serving and isinstance(self.node.broker, SqliteBroker):
+            work = self._with_file(work)
+        home = self._home_loop()
+        if home is asyncio.get_running_loop():
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home))
 
-def make_broker(url: str) -> Broker:
-    """Return the broker that a URL names. Raises ConfigurationError."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigurationError("YAMABIKO['BROKER'] is memory:// or channels://default, and this is no URL") from error
-    if parts.scheme == "memory":
-        return MemoryBroker()
-    if parts.scheme == "channels":
-        if find_spec("channels") is None:
-            raise ConfigurationError(f"BROKER {url!r} needs Channels: pip install 'yamabiko[channels]'")
-        return _channels_broker(parts.netloc or "default")
-    raise ConfigurationError(f"YAMABIKO['BROKER'] is memory:// or channels://default, not {parts.scheme}://...")
+    async def _with_file(self, work: Coroutine[Any, Any, T]) -> T:
+        """Let go of the file again, so that a server can have it."""
+        try:
+            return await work
+        finally:
+            await self.node.broker.close()
 
-
-def _channels_broker(alias: str) -> Broker:
-    from channels.exceptions import InvalidChannelLayerError
-    from channels.layers import get_channel_layer
-
-    from yamabiko.brokers.channels import ChannelsBroker
-
-    try:
-        layer = get_channel_layer(alias)
-    except (InvalidChannelLayerError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"BROKER channels://{alias}: {error}") from error
-    if layer is None:
-        raise ConfigurationError(f"BROKER channels://{alias} needs a layer {alias!r} in CHANNEL_LAYERS")
-    return ChannelsBroker(layer, lambda room: registry.room(room).group)
+    def _warn_if_nobody_hears(self, room: str) -> None:
+        if isinstance(self.node.broker, MemoryBroker) and not is_testing():
+            logger.warning(
+                "published in %r, but nobody hears it: with BROKER memory:// rooms are in the server's memory, and no "
+                "server of this site runs on this machine",
+                room,
+            )
 
 
 _service: Service | None = None
@@ -147,5 +187,22 @@ def service() -> Service:
 @receiver(setting_changed)
 def forget_service(*, setting: str, **_: object) -> None:
     if setting in ("YAMABIKO", "CHANNEL_LAYERS"):
-        global _service
-        _service = None
+        _forget()
+
+
+@atexit.register
+def _forget() -> None:
+    global _service
+    service, _service = _service, None
+    if service is not None:
+        service.stop_own_loop()
+
+
+def _forget_in_child() -> None:
+    """A forked process has none of the threads and connections of its parent."""
+    global _service, _making
+    _service, _making = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import inf
 from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
@@ -24,6 +26,14 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
+
+
+def _is_prefix(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value) is not None
+
+
 def _are_origins(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(origin, str) and _is_origin(origin) for origin in value)
 
@@ -37,7 +47,9 @@ def _is_origin(text: str) -> bool:
 
 
 KEYS = {
-    "BROKER": Key("memory://", "a URL, memory:// or channels://default", lambda value: isinstance(value, str)),
+    "BROKER": Key("memory://", "a URL such as sqlite:///rooms.sqlite3", lambda value: isinstance(value, str)),
+    "BROKER_TIMEOUT_SECONDS": Key(2, "a number of seconds above 0", _is_duration),
+    "PREFIX": Key("yamabiko", "1 to 64 letters, digits or any of . _ -", _is_prefix),
     "ALLOWED_ORIGINS": Key((), "a list of origins such as https://www.example.com, without wildcards", _are_origins),
     "MAX_MESSAGE_BYTES": Key(65_536, "a number of bytes from 1", _is_whole),
     "MAX_BACKLOG_BYTES": Key(1_048_576, "a number of bytes from 1", _is_whole),
@@ -65,6 +77,20 @@ def setting(name: str) -> object:
 
 def broker_url() -> str:
     return str(setting("BROKER"))
+
+
+def broker_scheme() -> str:
+    return broker_url().partition("://")[0]
+
+
+def broker_timeout_seconds() -> float:
+    value = setting("BROKER_TIMEOUT_SECONDS")
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def prefix() -> str:
+    return str(setting("PREFIX"))
 
 
 def allowed_origins() -> frozenset[str]:

@@ -156,8 +156,9 @@ class AdoptedSocket(asyncio.Protocol):
     def kind(self) -> object:
         return AdoptedSocket, self._inflates
 
-    def write(self, frame: Frame) -> None:
-        self.writer.write(frame.deflated_wire if self._inflates else frame.wire)
+    def write(self, *frames: Frame) -> None:
+        wires = [frame.deflated_wire if self._inflates else frame.wire for frame in frames]
+        self.writer.write(wires[0] if len(wires) == 1 else b"".join(wires))
         if self._drained is not None and self._unsent_bytes() > self._limits.backlog_bytes:
             asyncio.get_running_loop().call_soon(self._connection.close, SLOW)
 

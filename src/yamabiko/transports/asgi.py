@@ -131,11 +131,11 @@ class AsgiTransport:
     def kind(self) -> object:
         return AsgiTransport
 
-    def write(self, frame: Frame) -> None:
+    def write(self, *frames: Frame) -> None:
         if self._is_over:
             return
-        self._outbox.append(frame)
-        self._unsent_bytes += len(frame)
+        self._outbox.extend(frames)
+        self._unsent_bytes += sum(map(len, frames))
         self._empty.clear()
         if self._unsent_bytes > self._limits.backlog_bytes:
             asyncio.get_running_loop().call_soon(self._close_slow)
@@ -231,5 +231,4 @@ def _sending(frame: Frame) -> Message:
 class AsgiSection(Section[AsgiTransport]):
     def pass_on(self, frames: list[Frame]) -> None:
         for member in self.members:
-            for frame in frames:
-                member.write(frame)
+            member.write(*frames)

@@ -1,0 +1,5 @@
+"""Where Django looks for models."""
+
+from yamabiko.django.models import OutboxEntry
+
+__all__ = ["OutboxEntry"]
