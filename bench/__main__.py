@@ -33,6 +33,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--loads", metavar="A,B", help=f"of: {', '.join(BY_NAME)}")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for what is written (bench/results)")
     parser.add_argument(
+        "--keep", action="store_true", help="keep what latest.json says of other loads, measured on this machine"
+    )
+    parser.add_argument(
         "--report", action="store_true", help="measure nothing, write table and plots anew from latest.json"
     )
     parser.add_argument("--install-peers", action="store_true", help="install the peers beside the bench, then end")
@@ -114,12 +117,16 @@ def run_bench(chosen: argparse.Namespace) -> int:
     )
     for peer, hint in results.missing.items():
         print(f"Missing: {table.title_of(peer)}: {hint}")
+    earlier = summary.read(chosen.output / "latest.json") if chosen.keep else None
     try:
         take(plan, results, chosen.output)
     except KeyboardInterrupt:
         print("Stopped; what was measured until now is written.")
     if not results.runs:
         raise BenchError("nothing was measured")
+    if earlier is not None:
+        results.keep(earlier)
+        results.write(chosen.output / "latest.json")
     report(results, chosen.output)
     return 0 if any("result" in run for run in results.runs) else 1
 

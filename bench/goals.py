@@ -10,7 +10,7 @@ from bench.summary import Results
 
 CPU, P99 = "cpu_us_per_copy", "latency_ms_p99"
 CHANNELS = [name for name in PEERS if name.startswith("channels-")]
-OTHERS = [name for name in PEERS if name not in {"floor", "uwebsockets", "yamabiko", "yamabiko-in-channels"}]
+OTHERS = [name for name in PEERS if name not in {"floor", "uwebsockets"} and not name.startswith("yamabiko")]
 NCHAN_WS_SOCKET_IO = ["nchan", "ws", "socket.io"]
 
 Measure = Callable[[Results], float | None]
@@ -57,6 +57,16 @@ def between(load: str, other: str, number: str) -> Measure:
     return measure
 
 
+def of_peers(load: str, number: str, peer: str) -> Measure:
+    """Return the number of one of our own kinds as a multiple of that in memory."""
+
+    def measure(results: Results) -> float | None:
+        mine, base = results.value(load, peer, number), results.value(load, "yamabiko", number)
+        return mine / base if mine is not None and base else None
+
+    return measure
+
+
 def flatness(load: str) -> Measure:
     """Return what a connection costs when nearly all are there, as a multiple of what the first ones cost."""
 
@@ -97,7 +107,12 @@ GOALS = (
     Goal(TEN_THOUSAND, "CPU per delivery at most 1.2 x the floor", against("fan-out-10000", CPU, ["floor"]), 1.2),
     Goal(TEN_THOUSAND, "the loop is held at most 60 ms", ours("bystander", "bystander_ms_max"), 60, "ms"),
     Goal("1,000 rooms of 10, 16 in flight", "at most 2 x one room of 1,000", between("rooms", "fan-out-1", CPU), 2),
-    Goal("1,000 rooms of 10, 1 in flight", "at most 2 x one room of 1,000", between("rooms-1", "fan-out-1", CPU), 2),
+    Goal(
+        "1,000 rooms of 10, 1 in flight",
+        "at most 2 x one room of 1,000",
+        between("rooms-of-10-1000", "fan-out-1", CPU),
+        2,
+    ),
     Goal(IDLE, "at most 8 KiB each", ours("idle-users-10000", "resident_kib_per_connection"), 8, "KiB"),
     Goal(IDLE, "at most 2 % of a core, pings included", ours("idle-users-10000", "idle_cpu_percent"), 2, "%"),
     Goal("connect, anonymous", "at most 450 µs of CPU", ours("connect", "connect_cpu_us"), 450, "µs"),
@@ -133,6 +148,18 @@ GOALS = (
         "one deflate per publication: at most 1.5 x not compressed",
         deflates_once,
         1.5,
+    ),
+    Goal(
+        "64 publishers, each waiting, sqlite://",
+        "at least 60 % of the publications in memory (at most 1.67 x the time)",
+        of_peers("brokers-64", "wall_us_per_copy", "yamabiko-sqlite"),
+        1 / 0.6,
+    ),
+    Goal(
+        "1,000 members, redis://",
+        "CPU per delivery at most 1.2 x in memory",
+        of_peers("brokers-fan-out", CPU, "yamabiko-redis"),
+        1.2,
     ),
     Goal("1 % of 1,000 do not read", "p99 of the others at most 1.5 x", between("stalled", "steady", P99), 1.5),
 )

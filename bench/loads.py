@@ -11,6 +11,7 @@ PUBLICATION = ("cpu_us_per_publication", "µs of server CPU per publication")
 CONNECT = ("connect_cpu_us", "µs of server CPU per connection")
 MEMORY = ("resident_kib_per_connection", "KiB of resident memory per connection")
 LATENCY = ("latency_ms_p99", "ms from publishing to the last copy, p99")
+WAIT = ("wall_us_per_copy", "µs from one acknowledged publication to the next")
 HELD = ("bystander_ms_max", "ms that somebody in another room waits at most")
 
 LEADERS = ("floor", "yamabiko", "uwebsockets", "nchan", "ws")
@@ -18,6 +19,8 @@ BEST_CHANNELS = "channels-memory-uvicorn"
 BRIEF = (*LEADERS, BEST_CHANNELS)
 SITES = ("yamabiko", "yamabiko-in-channels", BEST_CHANNELS)
 OURS = ("yamabiko",)
+OTHER_BROKERS = ("yamabiko-sqlite", "yamabiko-redis")
+"""Measured only where a load names them."""
 ALL = ()
 
 
@@ -49,10 +52,6 @@ LOADS = (
     Load(
         name="rooms", title="1,000 rooms of 10 members, in turn, 16 messages in flight", metric=COPY, in_brief=True,
         options="--members 10000 --rooms 1000 --in-flight 16", peers=LEADERS,
-    ),
-    Load(
-        name="rooms-1", title="1,000 rooms of 10 members, in turn, 1 message in flight", metric=COPY,
-        options="--members 10000 --rooms 1000 --in-flight 1", peers=LEADERS,
     ),
     Load(
         name="echo", title="one connection and its own copies, 32 in flight", metric=COPY, in_brief=True,
@@ -116,6 +115,14 @@ LOADS = (
         metric=PUBLICATION, options="--members 1 --in-flight 32", kind=HISTORY, peers=OURS, in_brief=True,
     ),
     Load(
+        name="brokers-fan-out", title="1,000 members of a room with history on each broker, 1 message in flight",
+        metric=COPY, options="--members 1000 --in-flight 1", kind=HISTORY, peers=(*OURS, *OTHER_BROKERS),
+    ),
+    Load(
+        name="brokers-64", title="64 publishers on each broker, each waiting for its own copy", metric=WAIT,
+        options="--members 64 --rooms 64 --in-flight 64", kind=HISTORY, peers=(*OURS, *OTHER_BROKERS),
+    ),
+    Load(
         name="plain-2000", title="1,000 members, messages of 2,000 bytes, not compressed", metric=COPY,
         options="--members 1000 --in-flight 1 --size 2000",
         peers=("yamabiko", "uwebsockets", "nchan", "ws", "websockets", "socket.io", "python-socketio"),
@@ -146,7 +153,7 @@ BY_NAME = {load.name: load for load in LOADS}
 
 def peers_of(load: Load, everybody: list[str], *, is_brief: bool) -> list[str]:
     """Return who is measured under a load, in the order of the tables."""
-    wanted = set(load.peers or everybody)
+    wanted = set(load.peers or everybody) - (set(OTHER_BROKERS) - set(load.peers))
     if is_brief:
         wanted &= {*BRIEF, *load.peers}
     return [name for name in everybody if name in wanted]

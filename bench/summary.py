@@ -53,6 +53,17 @@ class Results:
     def peers_under(self, load: str) -> list[str]:
         return list(dict.fromkeys(run["peer"] for run in self.runs if run["load"] == load))
 
+    def keep(self, earlier: Results) -> None:
+        """Take over what was measured earlier under other loads."""
+        mine = {run["load"] for run in self.runs}
+        self.runs = [run for run in earlier.runs if run["load"] not in mine] + self.runs
+        self.lacking = [tuple(pair) for pair in earlier.lacking if pair[0] not in mine] + self.lacking
+        self.versions = earlier.versions | self.versions
+        self.missing = {
+            name: hint for name, hint in earlier.missing.items() if name not in self.versions
+        } | self.missing
+        self.settings["loads"] = list(dict.fromkeys([*earlier.settings["loads"], *self.settings["loads"]]))
+
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(vars(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -16,6 +16,11 @@ ALSO: dict[str, tuple[tuple[str, str], ...]] = {
     "connect_cpu_us": (("connect_cpu_us_first_tenth", "first tenth"), ("connect_cpu_us_last_tenth", "last tenth")),
     "resident_kib_per_connection": (("idle_cpu_percent", "idle CPU %"), ("pings", "pings answered")),
     "latency_ms_p99": (("latency_ms_p50", "p50"), ("latency_ms_max", "max"), ("cpu_percent", "CPU %")),
+    "wall_us_per_copy": (
+        ("copies_per_second", "per second"),
+        ("cpu_us_per_copy", "CPU µs"),
+        ("latency_ms_p99", "p99 ms"),
+    ),
     "bystander_ms_max": (
         ("bystander_ms_p50", "p50"),
         ("bystander_ms_p99", "p99"),
@@ -72,7 +77,8 @@ def _load(results: Results, load: Load, peers: list[str]) -> Iterator[str]:
     floor, yamabiko = (results.value(load.name, peer, number) for peer in ("floor", "yamabiko"))
     yield f"## {load.title[0].upper()}{load.title[1:]}"
     yield ""
-    yield f"`{load.name}`: {unit}"
+    runs = max((spread.runs for peer in peers if (spread := results.spread(load.name, peer, number))), default=0)
+    yield f"`{load.name}`: {unit}" + (f"; {runs} runs" if runs not in (0, results.settings["runs"]) else "")
     yield ""
     yield _row(columns)
     yield _row(["---", *["---:"] * (len(columns) - 1)])

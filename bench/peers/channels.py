@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 
 from bench.peers.peer import PLAIN, USERS, Peer, Place, distribution_version, lacks_python, python_with
+from bench.peers.redis import lacks_redis, redis
 from bench.peers.yamabiko_site import MESSAGE, environment
 
 APPLICATION = "bench.site.channels_asgi:application"
@@ -23,23 +23,14 @@ def daphne(place: Place) -> list[str]:
     return [python, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(place.port), APPLICATION]
 
 
-def redis_program() -> str | None:
-    return shutil.which("redis-server") or shutil.which("valkey-server")
-
-
-def redis(place: Place) -> list[str]:
-    options = ["--port", str(place.helper_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    return [redis_program() or "redis-server", *options, "--dir", str(place.folder), "--loglevel", "warning"]
-
-
 def site_environment(layer: str, place: Place) -> dict[str, str]:
     redis_url = f"redis://127.0.0.1:{place.helper_port}/0"
     return {**environment(place), "BENCH_LAYER": layer, "BENCH_REDIS": redis_url}
 
 
 def lacks(layer: str) -> str | None:
-    if layer != "memory" and redis_program() is None:
-        return "redis-server is not on the PATH (Debian: apt install redis-server)"
+    if layer != "memory" and (hint := lacks_redis()):
+        return hint
     return lacks_python("channels", "channels_redis", "uvicorn", "daphne", "django")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 from bench.peers.peer import DEFLATE, HISTORY, PLAIN, ROOT, USERS, USERS_HISTORY, Peer, Place, distribution_version
+from bench.peers.redis import lacks_redis, redis
 
 KINDS = (PLAIN, HISTORY, USERS, USERS_HISTORY, DEFLATE)
 MESSAGE = ["--message", '{"message":"{text}"}']
@@ -17,8 +19,17 @@ def serve(application: str, place: Place) -> list[str]:
     return [*command, "--compress"] if place.kind == DEFLATE else command
 
 
-def environment(place: Place) -> dict[str, str]:
-    return {"DJANGO_SETTINGS_MODULE": "bench.site.settings", "BENCH_DATABASE": str(place.database or ":memory:")}
+def environment(place: Place, broker: str = "memory") -> dict[str, str]:
+    brokers = {
+        "memory": "memory://",
+        "sqlite": f"sqlite:///{place.folder / 'rooms.sqlite3'}",
+        "redis": f"redis://127.0.0.1:{place.helper_port}/0",
+    }
+    return {
+        "DJANGO_SETTINGS_MODULE": "bench.site.settings",
+        "BENCH_DATABASE": str(place.database or ":memory:"),
+        "BENCH_BROKER": brokers[broker],
+    }
 
 
 def version() -> str:
@@ -43,4 +54,16 @@ IN_CHANNELS = Peer(
     says=PEER.says,
     missing=lambda: None,
     version=version,
+)
+
+ON_SQLITE = replace(
+    PEER, name="yamabiko-sqlite", title="Yamabiko, sqlite://", environment=partial(environment, broker="sqlite")
+)
+ON_REDIS = replace(
+    PEER,
+    name="yamabiko-redis",
+    title="Yamabiko, redis://",
+    environment=partial(environment, broker="redis"),
+    helper=redis,
+    missing=lacks_redis,
 )

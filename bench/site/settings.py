@@ -33,3 +33,4 @@ LAYERS = {
     },
 }
 CHANNEL_LAYERS = {"default": LAYERS[os.environ.get("BENCH_LAYER", "memory")]}
+YAMABIKO = {"BROKER": os.environ.get("BENCH_BROKER", "memory://")}
