@@ -29,7 +29,8 @@ ENV PATH=/site/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     DEBUG=0 \
-    DATA_DIR=/data
+    DATA_DIR=/data \
+    WORKERS=1
 WORKDIR /site/demo
 USER 10001
 VOLUME /data
@@ -39,4 +40,4 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health/', timeout=4)"]
 
 # `exec`: the server itself gets the signal to stop, and says goodbye to its rooms.
-CMD ["sh", "-c", "python manage.py migrate --verbosity 0 && exec yamabiko serve webapp1.asgi:application --host 0.0.0.0 --port 8000"]
+CMD ["sh", "-c", "python manage.py migrate --verbosity 0 && exec yamabiko serve webapp1.asgi:application --host 0.0.0.0 --port 8000 --workers $WORKERS"]

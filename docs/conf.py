@@ -34,6 +34,8 @@ gettext_uuid = False
 
 html_theme = "furo"
 html_title = "Yamabiko"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_sidebars = {

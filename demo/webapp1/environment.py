@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -56,16 +56,25 @@ def kept_key(file: Path) -> str:
     return file.read_text(encoding="ascii")
 
 
-def channel_layer() -> tuple[str, Mapping[str, Any]]:
-    """Return Yamabiko's BROKER and Django's CHANNEL_LAYERS for one of the article's three methods."""
-    method = os.environ.get("CHANNEL_LAYER", "memory")
+def broker(data: Path) -> str:
+    """Return Yamabiko's BROKER: BROKER itself, or CHANNEL_LAYER's layer if one is chosen, or a file in `data`."""
+    if url := os.environ.get("BROKER"):
+        return url
+    if os.environ.get("CHANNEL_LAYER"):
+        return "channels://default"
+    return f"sqlite:///{quote((data / 'rooms.sqlite3').absolute().as_posix(), safe='/:')}"
+
+
+def channel_layers() -> Mapping[str, Any]:
+    """Return Django's CHANNEL_LAYERS for one of the article's three methods."""
+    method = os.environ.get("CHANNEL_LAYER") or "memory"
     match method:
         case "memory":
-            return "memory://", {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+            return {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
         case "local":
-            return "channels://default", redis_layer(LOCAL_REDIS)
+            return redis_layer(LOCAL_REDIS)
         case "hosted":
-            return "channels://default", redis_layer(hosted_redis_url())
+            return redis_layer(hosted_redis_url())
     raise ImproperlyConfigured(f"CHANNEL_LAYER is memory, local or hosted, not {method!r}.")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
 
-from webapp1.environment import channel_layer, flag, secret_key, words
+from webapp1.environment import broker, channel_layers, flag, secret_key, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / "data")
@@ -68,11 +68,14 @@ TEMPLATES = [
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "db.sqlite3"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# The article's three methods, chosen by CHANNEL_LAYER:
-#   hosted   a Redis elsewhere: REDIS_URL=rediss://:PASSWORD@HOST:PORT/0
-#   local    a Redis on this machine, at 127.0.0.1:6379
-#   memory   no Redis at all (the default)
-BROKER, CHANNEL_LAYERS = channel_layer()
+# What numbers, keeps and carries the messages. Left out, it is a file in DATA_DIR, which one process has to itself:
+#   BROKER=redis://USER:PASSWORD@HOST:PORT/0   for several processes or machines
+#   CHANNEL_LAYER=...                          the article's three methods, which keep no history:
+#       hosted   a Redis elsewhere: REDIS_URL=rediss://:PASSWORD@HOST:PORT/0
+#       local    a Redis on this machine, at 127.0.0.1:6379
+#       memory   no Redis at all
+BROKER = broker(DATA_DIR)
+CHANNEL_LAYERS = channel_layers()
 YAMABIKO = {"BROKER": BROKER, "ALLOWED_ORIGINS": CSRF_TRUSTED_ORIGINS}
 
 AUTH_PASSWORD_VALIDATORS = [
