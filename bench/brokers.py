@@ -32,6 +32,7 @@ from yamabiko.core.messages import History
 RESULTS = Path(__file__).parent / "results"
 MESSAGE = b'"' + b"x" * 98 + b'"'
 KEPT = History(size=1000)
+OUR_PEERS = (PEER, ON_SQLITE, ON_REDIS)
 PUBLISHERS = 64
 Publish = Callable[[], Awaitable[object]]
 
@@ -126,15 +127,29 @@ def memory_of_history() -> dict[str, float]:
 
 
 def resuming(clients: int, missed: int) -> dict[str, dict[str, Any]]:
-    return {peer.title: resumed(peer, clients, missed) for peer in (PEER, ON_SQLITE, ON_REDIS)}
+    return {peer.title: resumed(peer, clients, missed) for peer in OUR_PEERS}
 
 
 def resumed(peer: Any, clients: int, missed: int) -> dict[str, Any]:
+    return asked(peer, "resume.py", lambda pid: ["--clients", str(clients), "--missed", str(missed)])
+
+
+def acknowledged(runs: int, seconds: float) -> dict[str, list[dict[str, float]]]:
+    """Let 64 clients of one room each publish and wait for the acknowledgement, on each broker in turn."""
+    found: dict[str, list[dict[str, float]]] = {peer.title: [] for peer in OUR_PEERS}
+    for _ in range(runs):
+        for peer in OUR_PEERS:
+            options = ["--clients", str(PUBLISHERS), "--seconds", str(seconds)]
+            found[peer.title].append(asked(peer, "acknowledged.py", lambda pid: ["--pid", str(pid), *options]))  # noqa: B023
+    return found
+
+
+def asked(peer: Any, program: str, options_for: Callable[[int], list[str]]) -> dict[str, Any]:
+    """Run a program of the load against a fresh server; return what it prints."""
     cores = cores_of_this_machine()
-    with new_place() as place, running(peer, place, cores):
-        command = [sys.executable, str(PROGRAMS / "resume.py"), "--port", str(place.port)]
+    with new_place() as place, running(peer, place, cores) as pid:
         done = subprocess.run(
-            [*command, "--clients", str(clients), "--missed", str(missed)],
+            [sys.executable, str(PROGRAMS / program), "--port", str(place.port), *options_for(pid)],
             cwd=ROOT,
             preexec_fn=prepared(cores.load),
             capture_output=True,
@@ -169,6 +184,20 @@ def rendered(results: dict[str, Any]) -> str:
     for name, values in results["through_redis"].items():
         spread = f"{figure(min(values))} - {figure(max(values))}"
         lines.append(f"| {name} | {figure(median(values))} | {spread} | {figure(median(values) / base)} x |")
+    lines += ["", "## Acknowledged publications per second: 64 clients of one room, each waiting", ""]
+    lines += [
+        "| broker | per second | to memory | server CPU µs | the load's own µs |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    per_second = {name: middle(runs, "per_second") for name, runs in results["acknowledged"].items()}
+    for name, runs in results["acknowledged"].items():
+        share = f"{per_second[name] / per_second[PEER.title]:.0%}"
+        cells = [
+            figure(per_second[name]),
+            share,
+            *(figure(middle(runs, key)) for key in ("server_cpu_us", "own_cpu_us")),
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     kept = results["memory_of_history"]
     lines += ["", "## Memory of a kept message", ""]
     lines += [
@@ -186,6 +215,10 @@ def rendered(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def middle(runs: list[dict[str, float]], key: str) -> float:
+    return median(run[key] for run in runs)
+
+
 RESUME_KEYS = ("seconds", "bystander_ms_p99", "bystander_ms_max", "bystander_quiet_ms_p99")
 
 
@@ -200,6 +233,7 @@ def main(words: list[str]) -> int:
     results = {
         "machine": described(cores_of_this_machine()),
         "memory_of_history": memory_of_history(),
+        "acknowledged": acknowledged(chosen.runs, chosen.seconds),
         "resuming": resuming(chosen.clients, chosen.missed),
         "through_redis": through_redis(chosen.runs, chosen.seconds),
     }

@@ -229,3 +229,19 @@ async def test_a_publish_that_was_cancelled_may_be_tried_again_under_its_key(slo
     layer.may_answer.set()
     await broker.publish("room", b"1", history=None, key="k")
     assert (await layer.receive(consumer))["message"] == 1
+
+
+async def test_a_layer_that_refuses_every_message_fills_no_log(caplog: pytest.LogCaptureFixture):
+    layer = FragileLayer()
+    layer.cut()
+    now = 1000.0
+    broker = ChannelsBroker(layer, str, lambda: now)
+    broker.start(lambda room, publication: None, lambda: None)
+    for _ in range(5):
+        with pytest.raises(PublishFailed):
+            await broker.publish("room", b"1", history=None)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    now += channels.COMPLAINT_SECONDS
+    with pytest.raises(PublishFailed):
+        await broker.publish("room", b"1", history=None)
+    assert len(caplog.records) == 2

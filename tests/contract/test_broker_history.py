@@ -126,6 +126,11 @@ async def test_since_another_epoch_or_what_is_still_to_come_the_page_begins_with
     assert not page.is_whole
 
 
+async def test_since_a_position_in_no_epoch_the_page_begins_with_the_oldest_kept(bench):
+    await publish_many(bench, 5)
+    assert messages(await read(bench, Position("", 0), limit=2)) == [1, 2]
+
+
 async def test_a_publication_without_history_is_not_numbered_and_not_kept(bench):
     await bench.publish("room", 1, HISTORY)
     assert await bench.publish("room", "passing", None) is None

@@ -25,6 +25,8 @@ logger = logging.getLogger("yamabiko")
 ANSWER_SECONDS = 2.0
 """How long a layer may take to accept a message or a membership."""
 AGAIN_SECONDS = 1.0
+COMPLAINT_SECONDS = 10.0
+"""How often the log is told of the same trouble."""
 REJOIN_SECONDS = 60.0
 """Layers let group memberships expire, and some lose them in a restart that the client library hides."""
 
@@ -54,6 +56,7 @@ class ChannelsBroker:
         self._clock = clock
         self._deliver: Deliver | None = None
         self._keys = Keys()
+        self._complains_from = 0.0
         self._wanted: set[str] = set()
         self._feeds: dict[str, Feed] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -81,7 +84,14 @@ class ChannelsBroker:
         try:
             await answered(self._layer.group_send(self._group_of(room), event_of(room, data, user)))
         except Exception as error:
+            self._complain(error)
             raise PublishFailed(f"the channel layer did not take the message: {error!r}") from error
+
+    def _complain(self, error: Exception) -> None:
+        now = self._clock()
+        if now >= self._complains_from:
+            self._complains_from = now + COMPLAINT_SECONDS
+            logger.error("messages are refused, as the channel layer does not take them: %r", error)
 
     async def subscribe(self, room: str) -> None:
         self._wanted.add(room)

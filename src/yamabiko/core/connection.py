@@ -162,7 +162,6 @@ class Connection:
                 room.name, data, history=room.history, user=self.user_name, key=self._key(command)
             )
         except PublishFailed as error:
-            logger.error("a publication in room %s was not accepted: %s", room.name, error)
             raise InternalError("the message was not accepted; try again") from error
         if command.id:
             self.write(Acknowledged(command.id, position))

@@ -83,7 +83,8 @@ class Broker(Protocol):
         """Number, keep and carry `data`; return its position, None without history.
 
         A `key` that was published into this room before, not longer ago than its history reaches and at least five
-        minutes, publishes nothing and returns the first position. Raises PublishFailed if nothing was accepted.
+        minutes, publishes nothing and returns the first position. Raises PublishFailed if nothing was accepted; the
+        broker itself tells the log why, once in a while.
         """
 
     async def subscribe(self, room: str) -> None:

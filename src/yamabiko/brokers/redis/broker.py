@@ -110,7 +110,8 @@ class RedisBroker:
 
     async def read(self, room: str, history: History, *, since: Position | None = None, limit: int) -> Stream:
         names = self._names(room)
-        where: tuple[Word, ...] = ("", 0) if since is None else (since.epoch, since.offset)
+        # Without an epoch the newest are meant; a position in no epoch is one that is not known.
+        where: tuple[Word, ...] = ("", 0) if since is None else (since.epoch or "-", since.offset)
         words = (*where, limit, history.size, _ttl_ms(history), self._now_ms())
         request = Request(names.tag, READ.command((names.numbers, names.log), words), READ.source)
         try:
