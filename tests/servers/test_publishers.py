@@ -17,16 +17,9 @@ pytestmark = [pytest.mark.server, pytest.mark.redis]
 
 def run(program: str, redis_server: RedisServer) -> str:
     """Run a program in a process of the site; return what it prints."""
+    warnings = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
     ended = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-W",
-            "ignore:This process:DeprecationWarning",
-            "-c",
-            f"import django; django.setup(); import yamabiko\n{program}",
-        ],
+        [sys.executable, *warnings, "-c", f"import django; django.setup(); import yamabiko\n{program}"],
         cwd=ROOT,
         env=environment(SITE_DATABASE=":memory:", SITE_YAMABIKO=json.dumps({"BROKER": redis_server.url})),
         capture_output=True,

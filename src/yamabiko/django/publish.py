@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from yamabiko.core.errors import PublishFailed, YamabikoError
+from yamabiko.core.errors import YamabikoError
 from yamabiko.core.messages import Position, encode_message
 from yamabiko.core.names import room_name
 from yamabiko.django.service import service
@@ -32,8 +32,7 @@ def publish(room: str, message: Any, *, idempotency_key: str = "", using: str | 
     transactions = _open_transactions(using)
     if not transactions:
         return service().publish_now(name, data, key=key)
-    if len(data) > service().limits.backlog_bytes // 2:  # told here, because nobody could be told at the commit
-        raise PublishFailed(f"a message of {len(data)} bytes is larger than half of MAX_BACKLOG_BYTES")
+    service().refuse_too_large(data)  # told here, because nobody could be told at the commit
     # Models can be imported once all apps are ready; this module can be imported before.
     from yamabiko.django.outbox_commit import publish_at_commit
 

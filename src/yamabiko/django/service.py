@@ -99,14 +99,18 @@ class Service:
 
         Raises UnknownRoom or PublishFailed, also for a message too large for members to keep up with.
         """
-        if len(data) > self.limits.backlog_bytes // 2:
-            raise PublishFailed(f"a message of {len(data)} bytes is larger than half of MAX_BACKLOG_BYTES")
+        self.refuse_too_large(data)
         if self._is_elsewhere:
             positions = await asyncio.to_thread(local_line.publish_to_servers, room, data, key)
             if positions:
                 return positions[-1]
             self._warn_if_nobody_hears(room)
         return await self._at_home(self.node.publish(room, data, key=key))
+
+    def refuse_too_large(self, data: bytes) -> None:
+        """Raise PublishFailed for a message that no member could keep up with."""
+        if len(data) > self.limits.backlog_bytes // 2:
+            raise PublishFailed(f"a message of {len(data)} bytes is larger than half of MAX_BACKLOG_BYTES")
 
     async def read(self, room: str, *, since: Position | None, limit: int, reverse: bool) -> Stream:
         """Return a page of a room's history, wherever it is. Raises UnknownRoom or NotAvailable."""
