@@ -150,12 +150,6 @@ GOALS = (
         1.5,
     ),
     Goal(
-        "64 publishers, each waiting, sqlite://",
-        "at least 60 % of the publications in memory (at most 1.67 x the time)",
-        of_peers("brokers-64", "wall_us_per_copy", "yamabiko-sqlite"),
-        1 / 0.6,
-    ),
-    Goal(
         "1,000 members, redis://",
         "CPU per delivery at most 1.2 x in memory",
         of_peers("brokers-fan-out", CPU, "yamabiko-redis"),

@@ -11,7 +11,6 @@ PUBLICATION = ("cpu_us_per_publication", "µs of server CPU per publication")
 CONNECT = ("connect_cpu_us", "µs of server CPU per connection")
 MEMORY = ("resident_kib_per_connection", "KiB of resident memory per connection")
 LATENCY = ("latency_ms_p99", "ms from publishing to the last copy, p99")
-WAIT = ("wall_us_per_copy", "µs from one acknowledged publication to the next")
 HELD = ("bystander_ms_max", "ms that somebody in another room waits at most")
 
 LEADERS = ("floor", "yamabiko", "uwebsockets", "nchan", "ws")
@@ -117,10 +116,6 @@ LOADS = (
     Load(
         name="brokers-fan-out", title="1,000 members of a room with history on each broker, 1 message in flight",
         metric=COPY, options="--members 1000 --in-flight 1", kind=HISTORY, peers=(*OURS, *OTHER_BROKERS),
-    ),
-    Load(
-        name="brokers-64", title="64 publishers on each broker, each waiting for its own copy", metric=WAIT,
-        options="--members 64 --rooms 64 --in-flight 64", kind=HISTORY, peers=(*OURS, *OTHER_BROKERS),
     ),
     Load(
         name="plain-2000", title="1,000 members, messages of 2,000 bytes, not compressed", metric=COPY,

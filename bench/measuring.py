@@ -104,8 +104,6 @@ def measure(peer: Peer, load: Load, plan: Plan, cookies: Path) -> dict[str, Any]
         result = answer_of([*command, "--seconds", str(seconds)], plan.cores.load, LOAD_SECONDS + seconds)
     if load.kind == DEFLATE and result["deflated_share"] < 0.9:
         raise LoadFailed("it does not compress: permessage-deflate was offered and not used")
-    if result.get("copies_per_second"):
-        result["wall_us_per_copy"] = 1e6 / result["copies_per_second"]
     return result
 
 

@@ -16,11 +16,6 @@ ALSO: dict[str, tuple[tuple[str, str], ...]] = {
     "connect_cpu_us": (("connect_cpu_us_first_tenth", "first tenth"), ("connect_cpu_us_last_tenth", "last tenth")),
     "resident_kib_per_connection": (("idle_cpu_percent", "idle CPU %"), ("pings", "pings answered")),
     "latency_ms_p99": (("latency_ms_p50", "p50"), ("latency_ms_max", "max"), ("cpu_percent", "CPU %")),
-    "wall_us_per_copy": (
-        ("copies_per_second", "per second"),
-        ("cpu_us_per_copy", "CPU µs"),
-        ("latency_ms_p99", "p99 ms"),
-    ),
     "bystander_ms_max": (
         ("bystander_ms_p50", "p50"),
         ("bystander_ms_p99", "p99"),

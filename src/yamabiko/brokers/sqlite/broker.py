@@ -22,6 +22,9 @@ from yamabiko.core.messages import History, Position, Publication, Stream
 
 logger = logging.getLogger("yamabiko")
 
+GATHERED_SECONDS = 0.002
+"""How long is gathered at most while every turn of the loop brings more: larger commits cost less for each message."""
+
 
 class SqliteBroker:
     """See `Broker`. Whatever is to be kept is on disk before it is delivered, and before `publish` returns.
@@ -97,13 +100,22 @@ class SqliteBroker:
         writer.join()
 
     def _turn(self) -> Turn:
-        """Return what is gathered in this turn of the loop; at its end the writer gets it, as one."""
+        """Return what is gathered until a turn of the loop brings nothing more; then the writer gets it, as one."""
         loop = asyncio.get_running_loop()
         turn = self._turns.get(loop)
         if turn is None:
             turn = self._turns[loop] = Turn(loop, self._settle)
-            loop.call_soon(self._hand_over, loop)
+            loop.call_soon(self._gather, turn, 0, loop.time() + GATHERED_SECONDS)
         return turn
+
+    def _gather(self, turn: Turn, had: int, until: float) -> None:
+        loop, has = turn.loop, len(turn.entries) + len(turn.questions)
+        if self._turns.get(loop) is not turn:
+            return
+        if has > had and loop.time() < until:
+            loop.call_soon(self._gather, turn, has, until)
+        else:
+            self._hand_over(loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         turn = self._turns.pop(loop, None)
