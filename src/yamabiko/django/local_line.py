@@ -1,9 +1,9 @@
 """How a shell or a task on the same machine speaks in rooms that one server has to itself, in memory or in a file.
 
 With `memory://` and `sqlite://` a room is in the process that serves it. Each such process listens on a Unix socket
-that other processes of the same site and user find and speak and read through. A site is known by its database and
-SECRET_KEY, so a test run never speaks in the rooms of a running server. Where there are no Unix sockets, on Windows,
-there is no such line.
+that other processes of the same site and user find and speak and read through. A site is known by its database, its
+BROKER and its SECRET_KEY, so a test run never speaks in the rooms of a running server. Where there are no Unix sockets,
+on Windows, there is no such line.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from django.utils.crypto import salted_hmac
 
 from yamabiko.core.errors import NotAvailable, PublishFailed, YamabikoError
 from yamabiko.core.messages import Position, Stream
+from yamabiko.django import settings
 
 logger = logging.getLogger("yamabiko")
 
@@ -184,7 +185,8 @@ def _folder() -> Path:
 
 
 def _prefix() -> str:
-    return f"site-{salted_hmac('yamabiko.site', _database()).hexdigest()[:16]}-"
+    rooms = f"{_database()}\n{settings.broker_url()}"
+    return f"site-{salted_hmac('yamabiko.site', rooms).hexdigest()[:16]}-"
 
 
 def _database() -> str:

@@ -56,6 +56,7 @@ class Service:
         self.visitors = Visitors(self._runtime)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: LoopThread | None = None
+        self._beginning = threading.Lock()
         self._line: local_line.LocalLine | None = None
         self._relay: asyncio.Task[None] | None = None
 
@@ -146,9 +147,10 @@ class Service:
         if self._is_serving:
             assert self._loop is not None
             return self._loop
-        if self._own_loop is None:
-            self._own_loop = LoopThread()
-        return self._own_loop.loop
+        with self._beginning:  # several threads may be the first
+            if self._own_loop is None:
+                self._own_loop = LoopThread()
+            return self._own_loop.loop
 
     async def _at_home(self, work: Coroutine[Any, Any, T]) -> T:
         if not self._is_serving and isinstance(self.node.broker, SqliteBroker):
