@@ -16,6 +16,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -140,8 +141,12 @@ def acknowledged(runs: int, seconds: float) -> dict[str, list[dict[str, float]]]
     for _ in range(runs):
         for peer in OUR_PEERS:
             options = ["--clients", str(PUBLISHERS), "--seconds", str(seconds)]
-            found[peer.title].append(asked(peer, "acknowledged.py", lambda pid: ["--pid", str(pid), *options]))  # noqa: B023
+            found[peer.title].append(asked(peer, "acknowledged.py", partial(with_pid, options)))
     return found
+
+
+def with_pid(options: list[str], pid: int) -> list[str]:
+    return ["--pid", str(pid), *options]
 
 
 def asked(peer: Any, program: str, options_for: Callable[[int], list[str]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import struct
 import time
+from functools import partial
 from typing import Any
 
 import psutil
@@ -48,11 +49,15 @@ class Publisher(asyncio.Protocol):
         self._transport.write(struct.pack("!BB4x", 0x81, 0x80 | len(text)) + text)
 
 
+def same(publisher: Publisher) -> Publisher:
+    return publisher
+
+
 async def main(port: int, pid: int, clients: int, seconds: float) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     publishers = [Publisher(number, port) for number in range(clients)]
     for publisher in publishers:
-        await loop.create_connection(lambda: publisher, "127.0.0.1", port)  # noqa: B023
+        await loop.create_connection(partial(same, publisher), "127.0.0.1", port)
         await publisher.is_open
     await asyncio.sleep(0.2)
     for publisher in publishers:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import time
+from functools import partial
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -83,7 +84,7 @@ async def come_back(port: int, clients: int, missed: int, since: str) -> float:
     futures = [loop.create_future() for _ in range(clients)]
     links = []
     for future in futures:
-        _, client = await loop.create_connection(lambda: Returning(request, missed, future), "127.0.0.1", port)  # noqa: B023
+        _, client = await loop.create_connection(partial(Returning, request, missed, future), "127.0.0.1", port)
         links.append(client)
     await asyncio.gather(*futures)
     end = time.perf_counter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from pathlib import Path
 from socket import socket
 from types import FrameType
 from typing import Any
+
+import click
 
 multiprocessing.allow_connection_pickling()  # sockets, too
 _spawn = multiprocessing.get_context("spawn")
@@ -74,7 +75,7 @@ class Workers:
                     break
                 if process.exitcode == DID_NOT_START:
                     return DID_NOT_START
-                print(f"yamabiko: process {process.pid} ended with {process.exitcode}; replacing it", file=sys.stderr)  # noqa: T201
+                click.echo(f"yamabiko: process {process.pid} ended with {process.exitcode}; replacing it", err=True)
                 time.sleep(max(0.0, PAUSE_SECONDS - lived_seconds))
                 self._start_one()
         return 0
