@@ -10,7 +10,7 @@ from tests.core.fakes import House, run
 from yamabiko.brokers.memory import MemoryBroker
 from yamabiko.core import mending
 from yamabiko.core.errors import NotAvailable
-from yamabiko.core.messages import History, Position, Publication, encode_message
+from yamabiko.core.messages import History, Position, Publication, Stream, encode_message
 
 
 def epoch_of(house: House) -> str:
@@ -147,6 +147,26 @@ def test_a_new_epoch_is_told_as_a_gap_and_everything_in_it_follows(house):
     assert member.received[1] == gap(epoch_of(house), 0)
     house.publish("third")
     assert member.messages[-1] == "third"
+
+
+def test_a_new_epoch_in_which_nothing_is_lost_is_no_gap(house, monkeypatch: pytest.MonkeyPatch):
+    """A broker may number anew and still know what it has kept: then its page is whole."""
+    member = house.member()
+    house.publish("one")
+    two, three = (Publication(encode_message(word), Position("anew", n)) for n, word in ((2, "two"), (3, "three")))
+    pages = {1: Stream([two, three], Position("anew", 3)), 4: Stream([], Position("anew", 4))}
+
+    async def read(room: str, history: History, *, since: Position, limit: int) -> Stream:
+        return pages[since.offset]
+
+    monkeypatch.setattr(house.broker, "read", read)
+    deliver(house, "three", "anew", 3)
+    house.runtime.turn()
+    deliver(house, "four", "anew", 4)
+    house.broker.missed()
+    house.runtime.turn()
+    assert member.messages == ["one", "two", "three", "four"]
+    assert not any("gap" in frame for frame in member.received)
 
 
 def test_a_straggler_of_an_epoch_that_is_no_more_is_dropped(house):

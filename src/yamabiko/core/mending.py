@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from yamabiko.core.errors import NotAvailable
-from yamabiko.core.messages import History, Publication, Stream, before, is_after_or_at, is_next
+from yamabiko.core.messages import History, Position, Publication, Stream, before, is_after_or_at, is_next
 
 if TYPE_CHECKING:
     from yamabiko.core.interfaces import Broker, Runtime
@@ -44,13 +44,14 @@ class Mending:
             has_overrun = self._held_bytes > HELD_BYTES_AT_MOST
             if has_overrun:
                 self._let_go()
+            since = self._room.delivered
             try:
-                page = await self._next_page()
+                page = await self._page_after(since)
             except NotAvailable as refusal:
                 logger.warning("room %s cannot be brought up to date for now: %s", self._room.name, refusal)
                 self._try_later()
                 return
-            has_news = self._deliver(page)
+            has_news = self._deliver(page, since)
             self._deliver_held()
             if not self._held and self._has_all_of(page):
                 break
@@ -59,9 +60,9 @@ class Mending:
         self._let_go()
         self._room.is_mended()
 
-    async def _next_page(self) -> Stream:
+    async def _page_after(self, since: Position | None) -> Stream:
         try:
-            return await self._broker.read(self._room.name, self._history, since=self._room.delivered, limit=PAGE)
+            return await self._broker.read(self._room.name, self._history, since=since, limit=PAGE)
         except NotAvailable:
             raise
         except Exception as error:
@@ -71,11 +72,14 @@ class Mending:
         self._runtime.call_later(self._pause_seconds, lambda: self._runtime.spawn(self.run()))
         self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
 
-    def _deliver(self, page: Stream) -> bool:
+    def _deliver(self, page: Stream, since: Position | None) -> bool:
         """Deliver what a page brings, and tell what it does not reach back to; return whether it brought anything."""
         had = self._room.delivered
         if had is None or not is_after_or_at(had, page.beginning):
-            self._room.skip_to(page.beginning)
+            if page.is_whole and had == since:  # only numbered anew
+                self._room.go_on_from(page.beginning)
+            else:
+                self._room.skip_to(page.beginning)
         for publication in page.publications:
             self._deliver_one(publication)
         return self._room.delivered != had

@@ -129,8 +129,12 @@ class LocalRoom:
         """Tell everyone here who has had less that what comes next comes after `position`."""
         begins_anew = self.delivered is None or self.delivered.epoch != position.epoch
         self._let_in(lambda had: is_after(position, had) or (begins_anew and had.epoch != position.epoch))
-        self.delivered = position
         self._fan_out(Gap(position))
+        self.go_on_from(position)
+
+    def go_on_from(self, position: Position) -> None:
+        """What comes next comes after `position`, and those here have had all up to it."""
+        self.delivered = position
         self._let_in(lambda had: had == position)
 
     def look_for_missed(self) -> None:
