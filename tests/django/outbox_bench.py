@@ -18,8 +18,10 @@ from django.db import connections, transaction
 
 from yamabiko import PublishFailed, publish
 from yamabiko.core.messages import History, Position
+from yamabiko.django import outbox, outbox_commit, outbox_sending
 from yamabiko.django.models import OutboxEntry
 from yamabiko.django.outbox import Relay
+from yamabiko.django.outbox_sending import Throttle
 from yamabiko.django.service import service
 
 ALIAS = "shared"
@@ -38,6 +40,23 @@ def connected(database: dict[str, Any]) -> Iterator[None]:
     finally:
         connections[ALIAS].close()
         del connections[ALIAS], connections.settings[ALIAS]
+
+
+@pytest.fixture(autouse=True)
+def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (outbox, outbox_commit, outbox_sending):
+        monkeypatch.setattr(module, "throttle", Throttle())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "site.sqlite3"
+
+
+@pytest.fixture
+def _outbox(file: Path, django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock(), connected({"ENGINE": "django.db.backends.sqlite3", "NAME": str(file)}):
+        yield
 
 
 def waiting() -> Any:

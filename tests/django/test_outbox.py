@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.django.outbox_bench import (
     ALIAS,
-    connected,
     fail,
     kept,
     leave_behind,
@@ -25,31 +22,16 @@ from tests.django.outbox_bench import (
     say,
     waiting,
 )
+from tests.django.outbox_bench import _no_memory as _no_memory
+from tests.django.outbox_bench import _outbox as _outbox
+from tests.django.outbox_bench import file as file
 from yamabiko import apublish, publish
 from yamabiko.brokers.memory import MemoryBroker
 from yamabiko.core.messages import Position
-from yamabiko.django import outbox, outbox_commit, outbox_rows, outbox_sending
+from yamabiko.django import outbox_commit, outbox_rows
 from yamabiko.django.models import OutboxEntry
 from yamabiko.django.outbox_commit import Patience
-from yamabiko.django.outbox_sending import Throttle
 from yamabiko.django.service import service
-
-
-@pytest.fixture(autouse=True)
-def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (outbox, outbox_commit, outbox_sending):
-        monkeypatch.setattr(module, "throttle", Throttle())
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "site.sqlite3"
-
-
-@pytest.fixture
-def _outbox(file: Path, django_db_blocker: Any) -> Iterator[None]:
-    with django_db_blocker.unblock(), connected({"ENGINE": "django.db.backends.sqlite3", "NAME": str(file)}):
-        yield
 
 
 @pytest.mark.usefixtures("_outbox")

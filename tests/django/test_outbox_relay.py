@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from django.db import connections
 
 from tests.django.outbox_bench import (
     ALIAS,
-    connected,
     fail,
     kept,
     leave_behind,
@@ -23,29 +21,15 @@ from tests.django.outbox_bench import (
     send,
     waiting,
 )
+from tests.django.outbox_bench import _no_memory as _no_memory
+from tests.django.outbox_bench import _outbox as _outbox
+from tests.django.outbox_bench import file as file
 from tests.django.peers import PATIENCE_SECONDS
-from yamabiko.django import outbox, outbox_commit, outbox_rows, outbox_sending
+from yamabiko.django import outbox_rows, outbox_sending
 from yamabiko.django.outbox import Relay
 from yamabiko.django.outbox_sending import Throttle
 from yamabiko.django.rooms import Registry
 from yamabiko.django.service import service
-
-
-@pytest.fixture(autouse=True)
-def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (outbox, outbox_commit, outbox_sending):
-        monkeypatch.setattr(module, "throttle", Throttle())
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "site.sqlite3"
-
-
-@pytest.fixture
-def _outbox(file: Path, django_db_blocker: Any) -> Iterator[None]:
-    with django_db_blocker.unblock(), connected({"ENGINE": "django.db.backends.sqlite3", "NAME": str(file)}):
-        yield
 
 
 @pytest.mark.usefixtures("_outbox")
