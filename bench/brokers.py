@@ -28,6 +28,7 @@ from bench.peers.yamabiko_site import ON_REDIS, ON_SQLITE, PEER
 from bench.servers import _process, cores_of_this_machine, free_port, prepared, running
 from bench.table import figure
 from yamabiko.brokers.memory import MemoryBroker
+from yamabiko.brokers.nobody import Nobody
 from yamabiko.core.messages import History
 
 RESULTS = Path(__file__).parent / "results"
@@ -46,7 +47,7 @@ async def our_redis(url: str) -> AsyncIterator[Publish]:
     from yamabiko.brokers.redis import RedisBroker
 
     broker = RedisBroker.from_url(url)
-    broker.start(lambda room, publication: None, lambda: None)
+    broker.start(Nobody())
     await broker.subscribe("room")
     yield lambda: broker.publish("room", MESSAGE, history=KEPT)
     await broker.close()

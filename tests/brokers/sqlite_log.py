@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.brokers.witness import Witness
 from yamabiko.brokers.sqlite import SqliteBroker
 from yamabiko.core.messages import History, Position, Publication, Stream
 
@@ -55,17 +56,21 @@ class LogBench:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now = 1_000_000.0
-        self.delivered: list[tuple[str, Publication]] = []
-        self.misses = 0
+        self.witness = Witness()
         self.broker = self.another()
 
     def another(self) -> SqliteBroker:
         broker = SqliteBroker(self.path, lambda: self.now)
-        broker.start(lambda room, publication: self.delivered.append((room, publication)), self._miss)
+        broker.start(self.witness)
         return broker
 
-    def _miss(self) -> None:
-        self.misses += 1
+    @property
+    def delivered(self) -> list[tuple[str, Publication]]:
+        return self.witness.delivered
+
+    @property
+    def misses(self) -> int:
+        return self.witness.misses
 
     async def restart(self) -> None:
         await self.broker.close()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis.exceptions
 
+from tests.brokers.witness import Witness
 from tests.contract.broker_kinds import Bench, FragileLayer, channels_in_memory
 from yamabiko.brokers import channels
 from yamabiko.brokers.channels import ChannelsBroker
@@ -37,12 +38,15 @@ def layer(bench: Bench) -> FragileLayer:
         {"message": "hello"},
         {"type": "chat.message", "message": "hello", "sender": "x"},
         {"type": "send_message", "message": "hello", "user": 7},
+        {"type": "send_message", "message": "hello", "extras": 7},
+        {"type": "send_message", "message": "hello", "extras": {}},
     ],
 )
 async def test_group_send_from_old_code_reaches_the_room(bench, layer, event):
     await layer.group_send("room", event)
     assert await bench.heard(1) == ["hello"]
-    assert bench.delivered[0][1].user == ""
+    publication = bench.delivered[0][1]
+    assert (publication.user, publication.extras) == ("", b"")
 
 
 async def test_a_publication_reaches_old_consumers_as_the_event_they_know(bench, layer):
@@ -50,13 +54,16 @@ async def test_a_publication_reaches_old_consumers_as_the_event_they_know(bench,
     await layer.group_add("room", consumer)
     await bench.publish("room", {"a": 1}, user="alice")
     await bench.publish("room", "hello")
+    await bench.publish("room", "hello", extras=b'{"tags":{"a":"1"}}')
     assert await layer.receive(consumer) == {
         "type": "send_message",
         "message": {"a": 1},
         "room": "room",
         "user": "alice",
     }
-    assert await layer.receive(consumer) == {"type": "send_message", "message": "hello", "room": "room"}
+    event = {"type": "send_message", "message": "hello", "room": "room"}
+    assert await layer.receive(consumer) == event
+    assert await layer.receive(consumer) == event | {"extras": {"tags": {"a": "1"}}}
 
 
 @pytest.mark.parametrize(
@@ -178,6 +185,25 @@ async def test_a_membership_that_cannot_be_renewed_after_a_break_is_tried_again(
     assert await bench.heard(1) == ["hello"]
 
 
+async def test_a_foreign_message_to_all_nodes_is_logged_and_the_next_one_is_heard(bench, layer, caplog):
+    await bench.broker.listen()
+    await layer.group_send(channels.NODES_GROUP, {"type": "hello"})
+    await bench.broker.tell_nodes(b"hello")
+    await bench.witness.until(lambda: bench.witness.messages == [b"hello"])
+    assert f"a message of group {channels.NODES_GROUP} could not be delivered" in caplog.text
+
+
+async def test_a_broker_that_could_not_begin_to_listen_ends(layer, monkeypatch):
+    monkeypatch.setattr(channels, "AGAIN_SECONDS", 0)
+    layer.cut()
+    broker = ChannelsBroker(layer, str)
+    await broker.listen()
+    before = asyncio.all_tasks()
+    await broker.close()
+    assert len(before) - len(asyncio.all_tasks()) == 1
+    layer.mend()
+
+
 class SlowLayer(FragileLayer):
     """Takes a message when it is let, or never."""
 
@@ -196,7 +222,7 @@ class SlowLayer(FragileLayer):
 async def slow() -> AsyncIterator[tuple[ChannelsBroker, SlowLayer]]:
     layer = SlowLayer()
     broker = ChannelsBroker(layer, str)
-    broker.start(lambda room, publication: None, lambda: None)
+    broker.start(Witness())
     yield broker, layer
     await broker.close()
 
@@ -236,7 +262,7 @@ async def test_a_layer_that_refuses_every_message_fills_no_log(caplog: pytest.Lo
     layer.cut()
     now = 1000.0
     broker = ChannelsBroker(layer, str, lambda: now)
-    broker.start(lambda room, publication: None, lambda: None)
+    broker.start(Witness())
     for _ in range(5):
         with pytest.raises(PublishFailed):
             await broker.publish("room", b"1", history=None)

@@ -12,12 +12,14 @@ from uuid import uuid4
 import pytest
 import uvloop
 
+from tests.brokers.witness import Witness
 from tests.contract.broker_kinds import Bench, redis_at
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from yamabiko.brokers.redis import RedisBroker, feed
 from yamabiko.core.errors import NotAvailable, PublishFailed
-from yamabiko.core.messages import History, Position, Publication
+from yamabiko.core.interfaces import PresenceStore
+from yamabiko.core.messages import Counts, History, Member, Position, Publication
 
 pytestmark = pytest.mark.redis
 
@@ -167,6 +169,26 @@ async def test_a_log_is_not_much_larger_than_its_messages(bench, redis_server):
     assert used < 1000 * (1.5 * 100 + 200)
 
 
+async def test_a_room_that_is_forgotten_takes_no_room_and_its_numbers_are_kept_as_long_as_before(bench, redis_server):
+    long = History(size=10, ttl=timedelta(days=7))
+    await bench.publish("room", "hello", long)
+    await bench.broker.forget("room")
+    base = f"{{{prefix_of(bench)}:room}}"
+    assert await in_thread(redis_server, "EXISTS", f"{base}:log") == 0
+    assert redis_server.ask("PTTL", f"{base}:numbers") > 7 * DAY_MS
+    await bench.broker.forget("nothing was ever published here")
+    assert len(await in_thread(redis_server, "KEYS", f"*{prefix_of(bench)}*")) == 1
+
+
+async def test_what_was_kept_before_there_were_extras_is_read(bench, redis_server):
+    last = await bench.publish("room", "hello", HISTORY)
+    base = f"{{{prefix_of(bench)}:room}}"
+    await in_thread(redis_server, "XADD", f"{base}:log", f"{last.offset + 1}-9999999999999", "", '5 alice"old"')
+    await in_thread(redis_server, "HSET", f"{base}:numbers", "offset", last.offset + 1)
+    page = await bench.broker.read("room", HISTORY, limit=10)
+    assert page.publications[1] == Publication(b'"old"', Position(last.epoch, 2), "alice")
+
+
 async def test_keys_that_are_forgotten_take_no_room(bench, redis_server):
     tiny = History(size=1, ttl=timedelta(days=1))
     await asyncio.gather(*(bench.publish("room", 1, tiny, key=f"key {number}") for number in range(100)))
@@ -225,7 +247,7 @@ async def test_databases_of_one_server_do_not_hear_each_other(redis_server):
     heard: list[Publication] = []
     brokers = [RedisBroker.from_url(redis_server.url[:-1] + db, prefix="same") for db in "01"]
     for broker in brokers:
-        broker.start(lambda room, publication: heard.append(publication), lambda: None)
+        broker.start(Witness(lambda room, publication: heard.append(publication)))
         await broker.subscribe("room")
     for number, broker in enumerate(brokers):
         await broker.publish("room", b"%d" % number, history=HISTORY)
@@ -256,7 +278,7 @@ async def test_an_error_of_whoever_is_delivered_to_does_not_stop_the_feed(redis_
         raise RuntimeError("as asked")
 
     broker = RedisBroker.from_url(redis_server.url, prefix=uuid4().hex)
-    broker.start(take, lambda: None)
+    broker.start(Witness(take))
     await broker.subscribe("room")
     await broker.publish("room", b"1", history=None)
     await broker.publish("room", b"2", history=None)
@@ -268,7 +290,7 @@ async def test_an_error_of_whoever_is_delivered_to_does_not_stop_the_feed(redis_
 
 def test_after_close_another_loop_can_go_on(redis_server):
     broker = RedisBroker.from_url(redis_server.url, prefix=uuid4().hex)
-    broker.start(lambda room, publication: None, lambda: None)
+    broker.start(Witness())
 
     async def publish() -> int:
         await broker.subscribe("room")
@@ -282,7 +304,7 @@ def test_after_close_another_loop_can_go_on(redis_server):
 def test_uvloop_will_do(redis_server):
     async def publish() -> bytes:
         broker, heard = RedisBroker.from_url(redis_server.url, prefix=uuid4().hex), asyncio.Queue()
-        broker.start(lambda room, publication: heard.put_nowait(publication), lambda: None)
+        broker.start(Witness(lambda room, publication: heard.put_nowait(publication)))
         await broker.subscribe("room")
         await broker.publish("room", b"1", history=HISTORY)
         async with asyncio.timeout(5):
@@ -306,24 +328,39 @@ async def test_a_user_with_the_rights_that_are_documented_can_do_everything(benc
     rights = ("resetkeys", f"~{{{prefix}:*", "resetchannels", f"&{{{prefix}:*", "-@all", *ACL_COMMANDS)
     await in_thread(redis_server, "ACL", "SETUSER", "rooms", "on", ">secret", *rights)
     broker = RedisBroker.from_url(redis_server.url.replace("//", "//rooms:secret@"), prefix=prefix)
-    broker.start(bench._take, bench._hear_of_misses)
+    broker.start(bench.witness)
     await broker.subscribe("room")
     await broker.publish("room", b"1", history=None)
     await broker.publish("room", b"2", history=HISTORY, key="k")
     assert await bench.heard(2) == [1, 2]
     assert len((await broker.read("room", HISTORY, limit=10)).publications) == 1
+    await broker.forget("room")
+    await broker.listen()
+    await broker.tell_nodes(b"hello")
+    await bench.witness.until(lambda: bench.witness.messages == [b"hello"])
+    await use_all_of(broker.presence)
     await broker.close()
+
+
+async def use_all_of(presence: PresenceStore) -> None:
+    await presence.come("room", [Member("a"), Member("b")])
+    await presence.go("room", ["a"])
+    assert await presence.renew(["room"]) == []
+    assert (await presence.present("room"), await presence.count("room")) == ([Member("b")], Counts(1, 1))
+    await presence.lose("alice", "a", seconds=10)
+    assert await presence.reclaim("alice") == "a"
 
 
 ACL_COMMANDS = ["+eval", "+evalsha", "+time", "+publish", "+subscribe", "+unsubscribe", "+ping", "+info", "+pexpire"]
 ACL_COMMANDS += ["+hget", "+hmget", "+hset", "+hdel", "+del", "+xadd", "+xtrim", "+xrange", "+xrevrange"]
-ACL_COMMANDS += ["+rpush", "+lpop", "+lindex"]
+ACL_COMMANDS += ["+rpush", "+lpop", "+lindex", "+lpush", "+lrange", "+lrem", "+ltrim", "+exists", "+pttl"]
+ACL_COMMANDS += ["+zadd", "+zrem", "+zscore", "+zrange", "+zrangebyscore", "+hincrby", "+hlen", "+hscan"]
 
 
 async def test_a_user_without_rights_to_listen_is_told_in_the_log(redis_server, caplog, monkeypatch):
     await in_thread(redis_server, "ACL", "SETUSER", "deaf", "on", ">secret", "~*", "+@all", "-subscribe")
     broker = RedisBroker.from_url(redis_server.url.replace("//", "//deaf:secret@"), timeout_seconds=0.3)
-    broker.start(lambda room, publication: None, lambda: None)
+    broker.start(Witness())
     with pytest.raises(NotAvailable):
         await broker.subscribe("room")
     assert "its ACL does not let this user do it (NOPERM)" in caplog.text
@@ -334,7 +371,7 @@ async def test_a_user_without_rights_to_listen_is_told_in_the_log(redis_server, 
 async def test_a_wrong_password_is_told_at_once_and_never_said(redis_server, caplog, login, code):
     caplog.set_level(logging.DEBUG)
     broker = RedisBroker.from_url(redis_server.url.replace("//", login), timeout_seconds=30)
-    broker.start(lambda room, publication: None, lambda: None)
+    broker.start(Witness())
     async with asyncio.timeout(5):
         with pytest.raises(PublishFailed, match=f"refuses the login.*{code}.*nothing was published") as failure:
             await broker.publish("room", b"1", history=HISTORY)
@@ -349,10 +386,9 @@ async def test_a_wrong_password_is_told_at_once_and_never_said(redis_server, cap
 async def test_a_daily_look_keeps_the_numbers_of_rooms_with_members(redis_server, monkeypatch):
     monkeypatch.setattr(feed, "PING_SECONDS", 0.01)
     monkeypatch.setattr(feed, "RENEW_SECONDS", 0.02)
-    has_missed = asyncio.Event()
     broker = RedisBroker.from_url(redis_server.url)
-    broker.start(lambda room, publication: None, has_missed.set)
+    witness = Witness()
+    broker.start(witness)
     await broker.subscribe("room")
-    async with asyncio.timeout(5):
-        await has_missed.wait()
+    await witness.until(lambda: witness.misses > 0)
     await broker.close()

@@ -48,13 +48,6 @@ def rooms_on_each_node(cluster: Cluster, bench: Bench) -> list[str]:
     return [next(f"{n}" for n in range(1000) if node_of(cluster, bench, f"{n}") == node) for node in range(3)]
 
 
-async def has_missed(bench: Bench, times: int = 1) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while bench.misses < times:
-            bench._news.clear()
-            await bench._news.wait()
-
-
 async def publish_at_last(bench: Bench, room: str, message: object) -> Position:
     """Publish under one key until it is accepted."""
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -97,7 +90,7 @@ async def test_a_slot_that_moves_is_followed_by_publishers_and_by_the_feed(bench
     slot, name = slot_of(f"{bench.broker._prefix}:{room}"), target.ask("CLUSTER", "MYID")
     for node in (target, source, third):
         node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
-    await has_missed(bench)
+    await bench.witness.until(lambda: bench.misses > 0)
     await bench.publish(room, "after the move", HISTORY)
     assert await bench.heard(1) == ["after the move"]
     assert target.ask("EXISTS", f"{{{bench.broker._prefix}:{room}}}:log") == 1
@@ -148,7 +141,7 @@ async def test_a_node_that_dies_and_comes_back_is_missed_and_taken_up(redis_clus
                 await bench.publish(rooms[1], "lost", HISTORY)
         await asyncio.to_thread(node.start)
         await publish_at_last(bench, rooms[1], "after")
-        await has_missed(bench)
+        await bench.witness.until(lambda: bench.misses > 0)
         for room in (rooms[0], rooms[2]):
             assert (await publish_at_last(bench, room, "after")).offset == 2
     await asyncio.to_thread(redis_cluster.wait)
@@ -163,14 +156,11 @@ async def test_a_failover_is_followed_and_what_was_replicated_is_kept(own_watche
         own_watched.primary.ask("WAIT", 1, 5000)
         await asyncio.to_thread(own_watched.primary.stop)
         assert (await publish_at_last(bench, "room", "after")).offset == 2
-        await has_missed(bench)
+        await bench.witness.until(lambda: bench.misses > 0)
         page = await bench.broker.read("room", HISTORY, since=first, limit=10)
         assert ([publication.data for publication in page.publications], page.is_whole) == ([b'"after"'], True)
         await bench.publish("room", "heard", HISTORY)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while "heard" not in bench.messages:
-                bench._news.clear()
-                await bench._news.wait()
+        await bench.witness.until(lambda: "heard" in bench.messages)
 
 
 async def test_a_publisher_that_listens_to_nothing_follows_a_failover_too(own_watched):

@@ -95,10 +95,7 @@ async def messages_since(bench: Bench, position: Position | None) -> tuple[list[
 
 
 async def has_missed(bench: Bench, times: int = 1) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while bench.misses < times:
-            bench._news.clear()
-            await bench._news.wait()
+    await bench.witness.until(lambda: bench.misses >= times)
 
 
 async def refused(bench: Bench, reason: str, **options: Any) -> str:
@@ -301,7 +298,7 @@ async def test_a_slot_that_nobody_has_is_waited_for_without_haste(caplog):
 
 async def test_the_feed_outlives_what_nobody_expected(bench, server, caplog):
     await bench.broker.subscribe("room")
-    bench.broker._missed = lambda: 1 / 0
+    bench.witness.missed = lambda: 1 / 0
     await kill_and_start(server)
     await bench.broker.subscribe("another")
     await bench.publish("room", "hello")

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from tests.brokers.sqlite_log import HISTORY, SOURCES, WAIT_SECONDS, LogBench, Sqlite, acknowledged, load_on
+from tests.brokers.witness import Witness
 from yamabiko.brokers.sqlite import SqliteBroker, file, retention, schema, writer
 from yamabiko.core.errors import ConfigurationError, NotAvailable, PublishFailed
-from yamabiko.core.messages import History, Position
+from yamabiko.core.messages import History, Position, Publication
 
 BIG = "x" * 10_000
 
@@ -158,7 +159,7 @@ async def test_steps_that_give_up_the_lock_of_python_do_not_grow_with_the_messag
 async def test_delivery_is_in_order_after_the_commit_and_before_the_acknowledgement(log, sqlite):
     await log.broker.subscribe("room")
     seen = []
-    log.broker.start(lambda room, publication: seen.append((sqlite.count("COMMIT"), publication.data)), lambda: None)
+    log.broker.start(Witness(lambda room, publication: seen.append((sqlite.count("COMMIT"), publication.data))))
     await log.broker.open()
     sqlite.statements.clear()
 
@@ -174,7 +175,7 @@ async def test_a_delivery_that_fails_troubles_no_publisher(log, caplog):
     def fail(room: str, publication: object) -> None:
         raise RuntimeError("as asked")
 
-    log.broker.start(fail, lambda: None)
+    log.broker.start(Witness(fail))
     await log.broker.subscribe("room")
     assert [position.offset for position in await log.publish_all(range(3))] == [1, 2, 3]
     assert caplog.text.count("could not be delivered") == 3
@@ -301,6 +302,41 @@ async def test_a_file_that_may_not_be_written_is_refused(log, monkeypatch):
         await log.broker.open()
 
 
+VERSION_1 = """
+    CREATE TABLE rooms (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL, top INTEGER NOT NULL,
+        lives_until REAL NOT NULL
+    );
+    CREATE TABLE publications (
+        room INTEGER NOT NULL, offset INTEGER NOT NULL, expires_at REAL NOT NULL, user TEXT NOT NULL,
+        data BLOB NOT NULL, PRIMARY KEY (room, offset)
+    ) WITHOUT ROWID;
+    CREATE TABLE keys (
+        room INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (room, key)
+    ) WITHOUT ROWID;
+    INSERT INTO rooms VALUES (1, 'room', 'epoch', 2, 2000000);
+    INSERT INTO publications VALUES (1, 1, 2000000, 'alice', '"old"'), (1, 2, 2000000, '', '"older"');
+    INSERT INTO keys VALUES (1, 'k', 2, 1000000);
+    PRAGMA application_id = 1500340843;
+    PRAGMA user_version = 1;
+"""
+
+
+async def test_a_file_of_version_1_is_upgraded_in_its_place(log):
+    with contextlib.closing(sqlite3.connect(log.path)) as connection:
+        connection.executescript(VERSION_1)
+    await log.publish("new", user="bob", extras=b'{"tags":{"a":"1"}}')
+    assert await log.publish("again", key="k") == Position("epoch", 2)
+    await log.restart()
+    page = await log.read()
+    assert page.publications == [
+        Publication(b'"old"', Position("epoch", 1), "alice"),
+        Publication(b'"older"', Position("epoch", 2)),
+        Publication(b'"new"', Position("epoch", 3), "bob", b'{"tags":{"a":"1"}}'),
+    ]
+    assert await log.rows("PRAGMA user_version") == [(2,)]
+
+
 async def test_a_file_of_a_newer_version_is_refused(log):
     await log.publish("first")
     await log.broker.close()
@@ -410,6 +446,30 @@ async def test_what_has_expired_is_deleted_and_the_file_shrinks(log):
     async with asyncio.timeout(WAIT_SECONDS):
         while log.bytes_on_disk() > full / 10:
             await log.sweep(1)
+
+
+async def test_what_is_forgotten_is_gone_from_the_file_and_over_a_restart(log):
+    positions = await log.publish_all(range(300))
+    await log.publish("kept", room="other")
+    await log.broker.forget("room")
+    await log.restart()
+    page = await log.read()
+    assert (page.publications, page.top) == ([], positions[-1])
+    assert await log.rows("SELECT count(*) FROM publications") == [(1,)]
+
+
+async def test_what_was_begun_before_is_forgotten_and_what_is_begun_afterwards_is_kept(log):
+    publishing = asyncio.create_task(log.publish("before"))
+    await asyncio.sleep(0)
+    await log.broker.forget("room")
+    assert (await publishing).offset == 1
+    await log.publish("after")
+    assert await log.messages() == ["after"]
+
+
+async def test_a_room_that_was_never_used_is_forgotten_without_a_trace(log):
+    await log.broker.forget("room")
+    assert await log.rows("SELECT count(*) FROM rooms") == [(0,)]
 
 
 async def test_a_page_skips_what_has_expired_before_it_is_deleted(log):

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.brokers.sqlite_log import LogBench
+from tests.brokers.witness import Witness
 from yamabiko.brokers.memory import MemoryBroker
 from yamabiko.core.messages import History, Position, Stream
 
@@ -23,11 +24,13 @@ publications = st.tuples(
     st.integers(0, 2),
     st.sampled_from(["", "one", "two"]),
     st.sampled_from(["", "alice", 'a "quoted", \\ name', "山彦\n😀", "a\0b"]),
+    st.sampled_from([b"", b'{"tags":{"a":"1"}}', '{"tags":{"山彦":"1"}}'.encode()]),
 )
 steps = st.one_of(
     st.tuples(st.just("publish"), st.lists(publications, min_size=1, max_size=8)),
     st.tuples(st.just("read"), st.integers(0, 1), st.none() | st.integers(-25, 3), st.sampled_from([0, 1, 2, 5, 100])),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 4.0, 9.5, 290.0, 301.0, 3_600.0])),
+    st.tuples(st.just("forget"), st.integers(0, 2)),
     st.tuples(st.just("restart")),
 )
 numbers = count()
@@ -40,7 +43,7 @@ class Twins:
         self.log = log
         self.memory = MemoryBroker(lambda: log.now)
         self.heard: list[bytes] = []
-        self.memory.start(lambda _, publication: self.heard.append(publication.data), lambda: None)
+        self.memory.start(Witness(lambda _, publication: self.heard.append(publication.data)))
         self.rooms = [f"{next(numbers)}" for _ in HISTORIES]
         log.delivered.clear()
 
@@ -49,10 +52,13 @@ class Twins:
             await self.memory.subscribe(room)
             await self.log.broker.subscribe(room)
 
-    async def publish(self, wanted: list[tuple[int, str, str]]) -> None:
+    async def publish(self, wanted: list[tuple[int, str, str, bytes]]) -> None:
         calls = [
-            ((self.rooms[room], b"[%d]" % next(numbers)), {"history": HISTORIES[room], "key": key, "user": user})
-            for room, key, user in wanted
+            (
+                (self.rooms[room], b"[%d]" % next(numbers)),
+                {"history": HISTORIES[room], "key": key, "user": user, "extras": extras},
+            )
+            for room, key, user, extras in wanted
         ]
         in_memory = [await self.memory.publish(*what, **options) for what, options in calls]
         on_disk = await asyncio.gather(*(self.log.broker.publish(*what, **options) for what, options in calls))
@@ -69,6 +75,10 @@ class Twins:
             since = Position(top.epoch, max(top.offset + distance, 0)) if distance is not None else None
             pages.append(as_told(await broker.read(self.rooms[room], history, since=since, limit=limit)))
         assert pages[0] == pages[1]
+
+    async def forget(self, room: int) -> None:
+        for broker in (self.memory, self.log.broker):
+            await broker.forget(self.rooms[room])
 
     async def wait(self, seconds: float) -> None:
         self.log.now += seconds
@@ -89,7 +99,7 @@ def offset_of(position: Position | None) -> int | None:
 
 def as_told(page: Stream) -> tuple[Any, ...]:
     """Return what of a page is the same in any epoch."""
-    kept = [(offset_of(kept.position), kept.data, kept.user) for kept in page.publications]
+    kept = [(offset_of(kept.position), kept.data, kept.user, kept.extras) for kept in page.publications]
     assert {kept.position.epoch for kept in page.publications if kept.position} <= {page.top.epoch}
     return kept, page.top.offset, page.is_whole
 

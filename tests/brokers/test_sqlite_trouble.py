@@ -182,6 +182,14 @@ async def test_what_goes_into_a_removed_file_is_not_acknowledged(log, name):
     assert any("removed or replaced" in reason for reason in await refusals(log))
 
 
+async def test_what_cannot_be_forgotten_says_so_and_is_told(log, caplog):
+    await log.publish("first")
+    log.path.unlink()
+    with pytest.raises(NotAvailable, match="cannot be forgotten"):
+        await log.broker.forget("room")
+    assert "not everything can be forgotten in" in caplog.text
+
+
 async def test_where_a_file_was_removed_a_new_one_begins_with_a_new_epoch(log):
     first = await log.publish("first")
     log.path.unlink()

@@ -191,6 +191,7 @@ def test_brackets_that_are_never_closed_are_a_bad_request_however_many():
         '{"message": "\\u0000"}',
         '{"message": {"\\u0000": 1}}',
         '{"message": ["\\u0000"]}',
+        '{"message": 1, "id": "\\u0000"}',
     ],
 )
 def test_nul_is_a_bad_request_however_it_is_written(frame):
@@ -247,7 +248,7 @@ def test_a_gap_is_the_position_after_which_publications_follow():
 
 
 def test_presence_names_who_came_and_who_went():
-    alice, unknown = Member("c1", "alice"), Member("c2")
+    alice, unknown = Member("c1", "7", "alice"), Member("c2")
     assert sent(PresenceChanged(joined=(alice, unknown))) == {
         "presence": {"joined": [{"client": "c1", "user": "alice"}, {"client": "c2"}]}
     }
@@ -289,4 +290,4 @@ def test_no_text_breaks_out_of_a_frame(user, epoch, id):
     assert (payload["epoch"], payload.get("user", "")) == (epoch, user)
     assert sent(Acknowledged(id, Position(epoch, 1)))["ack"] == {"id": id, "offset": 1, "epoch": epoch}
     sent(Failed(Refused(user), id))
-    sent(PresenceChanged((Member(id, user),), (Member(id),)))
+    sent(PresenceChanged((Member(id, name=user),), (Member(id),)))

@@ -19,6 +19,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from tests.brokers.witness import Witness
 from tests.redis_server import Cluster, RedisServer, Watched
 from yamabiko.brokers.channels import ChannelsBroker
 from yamabiko.brokers.memory import MemoryBroker
@@ -41,37 +42,32 @@ class Bench:
     break_down: Callable[[], None] = lambda: None
     mend: Callable[[], None] = lambda: None
     now: float = 1000.0
-    delivered: list[tuple[str, Publication]] = field(default_factory=list)
-    misses: int = 0
-    """How often the broker has said that publications may have been missed."""
+    witness: Witness = field(default_factory=Witness)
 
     def __post_init__(self) -> None:
         self.broker = self.another()
 
     def another(self) -> Broker:
-        """Return a broker like this one, as a second process would have it, that delivers to the same list."""
+        """Return a broker like this one, as a second process would have it, with the same witness."""
         broker = self.make(lambda: self.now)
-        self._news = asyncio.Event()
-        broker.start(self._take, self._hear_of_misses)
+        broker.start(self.witness)
         return broker
 
-    def _take(self, room: str, publication: Publication) -> None:
-        self.delivered.append((room, publication))
-        self._news.set()
+    @property
+    def delivered(self) -> list[tuple[str, Publication]]:
+        return self.witness.delivered
 
-    def _hear_of_misses(self) -> None:
-        self.misses += 1
-        self._news.set()
+    @property
+    def misses(self) -> int:
+        """How often the broker has said that publications may have been missed."""
+        return self.witness.misses
 
     async def publish(self, room: str, message: Any, history: History | None = None, **options: Any) -> Position | None:
         return await self.broker.publish(room, msgspec.json.encode(message), history=history, **options)
 
     async def heard(self, count: int) -> list[Any]:
         """Wait until at least `count` publications are delivered; return the messages of all."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            while len(self.delivered) < count:
-                self._news.clear()
-                await self._news.wait()
+        await self.witness.until(lambda: len(self.delivered) >= count)
         return self.messages
 
     async def close(self) -> None:

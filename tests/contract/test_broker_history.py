@@ -56,6 +56,55 @@ async def test_what_is_read_is_what_was_published_oldest_first(bench):
     assert (page.publications[0].position, page.publications[0].user) == (position, "alice")
 
 
+@pytest.mark.parametrize("user", ["", "alice"])
+async def test_extras_are_kept_with_what_they_came_with(bench, user):
+    extras = [b"", b'{"tags":{"a":"1"}}', b"", '{"tags":{"山彦":"0 1,2 "}}'.encode()]
+    for number, each in enumerate(extras):
+        await bench.publish("room", number, HISTORY, user=user, extras=each)
+    page = await read(bench)
+    assert [publication.extras for publication in page.publications] == extras
+    assert {publication.user for publication in page.publications} == {user}
+    assert messages(page) == [0, 1, 2, 3]
+
+
+async def test_what_is_forgotten_is_gone_and_numbering_goes_on(bench):
+    await bench.broker.subscribe("room")
+    positions = await publish_many(bench, 5)
+    await bench.broker.forget("room")
+    page = await read(bench)
+    assert (page.publications, page.top) == ([], positions[-1])
+    assert (await bench.publish("room", 6, HISTORY)) == Position(positions[-1].epoch, 6)
+    assert messages(await read(bench)) == [6]
+
+
+async def test_positions_before_what_was_forgotten_are_not_reached_back_to(bench):
+    positions = await publish_many(bench, 5)
+    await bench.broker.forget("room")
+    behind, at_the_top = await read(bench, positions[3]), await read(bench, positions[4])
+    assert (behind.publications, behind.is_whole) == ([], False)
+    assert not (await read(bench, positions[3], limit=0)).is_whole
+    assert (at_the_top.publications, at_the_top.is_whole) == ([], True)
+    await bench.publish("room", 6, HISTORY)
+    behind, at_the_top = await read(bench, positions[3]), await read(bench, positions[4])
+    assert (messages(behind), behind.is_whole) == ([6], False)
+    assert (messages(at_the_top), at_the_top.is_whole) == ([6], True)
+
+
+async def test_only_the_room_that_is_meant_is_forgotten(bench):
+    await bench.publish("other", "kept", HISTORY)
+    await bench.broker.forget("room")
+    await bench.broker.forget("room")
+    assert len((await bench.broker.read("other", HISTORY, limit=10)).publications) == 1
+    assert (await bench.publish("room", 1, HISTORY)).offset == 1
+
+
+async def test_what_is_published_under_a_key_is_not_published_again_though_it_is_forgotten(bench):
+    first = await bench.publish("room", "hello", HISTORY, key="k")
+    await bench.broker.forget("room")
+    assert await bench.publish("room", "hello", HISTORY, key="k") == first
+    assert (await read(bench)).publications == []
+
+
 async def test_a_room_in_which_nothing_was_published_is_at_offset_0(bench):
     page = await read(bench)
     assert (page.publications, page.top.offset, page.is_whole) == ([], 0, True)

@@ -82,6 +82,31 @@ async def test_any_json_value_arrives_as_it_was_sent_with_its_publisher(bench, m
     assert bench.delivered[0][1].user == "alice"
 
 
+EXTRAS = b'{"info":{"user":"7","client":"c"},"tags":{"a":"\xe5\xb1\xb1\xe5\xbd\xa6, 1"}}'
+
+
+@pytest.mark.parametrize("user", ["", "alice", "山彦"])
+@pytest.mark.parametrize("history", [None, HISTORY], ids=["without history", "with history"])
+async def test_extras_arrive_as_they_were_sent(bench, user, history):
+    await bench.broker.subscribe("room")
+    await bench.publish("room", "hello", history, user=user, extras=EXTRAS)
+    await bench.publish("room", "none", history, user=user)
+    assert await bench.heard(2) == ["hello", "none"]
+    assert [(publication.extras, publication.user) for _, publication in bench.delivered] == [
+        (EXTRAS, user),
+        (b"", user),
+    ]
+
+
+async def test_a_publication_with_extras_is_published_once_under_a_key(bench):
+    await bench.broker.subscribe("room")
+    for _ in range(2):
+        await bench.publish("room", "hello", HISTORY, extras=EXTRAS, key="k")
+    await bench.publish("room", "end", HISTORY)
+    assert await bench.heard(2) == ["hello", "end"]
+    assert bench.delivered[0][1].extras == EXTRAS
+
+
 async def test_rooms_are_told_apart(bench):
     await bench.broker.subscribe("one")
     await bench.broker.subscribe("two")
@@ -254,7 +279,91 @@ async def try_to_publish(bench: Bench, message: str) -> None:
         return
 
 
+async def test_what_is_told_to_all_nodes_is_heard_by_those_who_listen_in_its_order(bench):
+    await bench.broker.listen()
+    messages = [b"", b"hello", b"+ + 1", b"e 1 0 1", b'{"a": "\xe5\xb1\xb1"}', bytes(range(256)), b"x" * 100_000]
+    for message in messages:
+        await bench.broker.tell_nodes(message)
+    await bench.witness.until(lambda: len(bench.witness.messages) == len(messages))
+    assert bench.witness.messages == messages
+    assert bench.delivered == []
+
+
+async def test_who_does_not_listen_can_tell_all_nodes_and_hears_nothing(bench):
+    await bench.broker.tell_nodes(b"to nobody")
+    await bench.broker.listen()
+    await bench.broker.tell_nodes(b"hello")
+    await bench.witness.until(lambda: bool(bench.witness.messages))
+    assert bench.witness.messages == [b"hello"]
+
+
+async def test_who_listens_twice_hears_everything_once(bench):
+    await bench.broker.listen()
+    await bench.broker.listen()
+    await bench.broker.tell_nodes(b"one")
+    await bench.broker.tell_nodes(b"two")
+    await bench.witness.until(lambda: len(bench.witness.messages) >= 2)
+    assert bench.witness.messages == [b"one", b"two"]
+
+
+async def test_what_is_told_to_all_nodes_is_heard_by_other_processes(bench):
+    if not bench.broker.is_shared:
+        return
+    others = [bench.another() for _ in range(2)]
+    for broker in others:
+        await broker.listen()
+    await bench.broker.tell_nodes(b"hello")
+    await bench.witness.until(lambda: len(bench.witness.messages) == 2)
+    for broker in others:
+        await broker.close()
+
+
+async def test_what_cannot_be_told_to_all_nodes_says_so(bench, hurried):
+    bench.break_down()
+    if bench.can_fail:
+        with pytest.raises(NotAvailable):
+            await bench.broker.tell_nodes(b"lost")
+    bench.mend()
+
+
+@pytest.mark.parametrize("begins", ["before", "during"])
+async def test_who_listens_does_so_through_trouble(bench, hurried, begins):
+    if begins == "before":
+        await bench.broker.listen()
+    bench.break_down()
+    if begins == "during":
+        await bench.broker.listen()
+    if bench.can_fail:
+        with pytest.raises(NotAvailable):
+            await bench.broker.tell_nodes(b"lost")
+    bench.mend()
+    async with asyncio.timeout(10):
+        while b"back" not in bench.witness.messages:
+            await try_to_tell_nodes(bench, b"back")
+    assert set(bench.witness.messages) == {b"back"}
+
+
+async def try_to_tell_nodes(bench: Bench, message: bytes) -> None:
+    try:
+        await bench.broker.tell_nodes(message)
+        async with asyncio.timeout(0.05):
+            await bench.witness.until(lambda: message in bench.witness.messages)
+    except (NotAvailable, TimeoutError):
+        return
+
+
+async def test_after_a_close_nothing_is_heard_until_somebody_listens_again(bench):
+    await bench.broker.listen()
+    await bench.broker.close()
+    await bench.broker.tell_nodes(b"to nobody")
+    await bench.broker.listen()
+    await bench.broker.tell_nodes(b"hello")
+    await bench.witness.until(lambda: bool(bench.witness.messages))
+    assert bench.witness.messages == [b"hello"]
+
+
 async def test_close_leaves_no_tasks(bench):
+    await bench.broker.listen()
     await bench.broker.subscribe("one")
     await bench.broker.subscribe("two")
     assert bool(own_tasks()) == bench.can_fail
@@ -284,6 +393,13 @@ async def test_a_history_numbers_from_one_within_one_epoch(bench):
     epoch = positions[0].epoch
     assert epoch
     assert positions == [Position(epoch, offset) for offset in (1, 2, 3)]
+
+
+async def test_a_room_is_forgotten_where_it_is_kept_and_elsewhere_nothing_happens(bench):
+    await bench.publish("room", "hello", HISTORY)
+    await bench.broker.forget("room")
+    if bench.keeps_history:
+        assert (await bench.broker.read("room", HISTORY, limit=1)).publications == []
 
 
 async def test_two_rooms_number_apart(bench):

@@ -12,12 +12,13 @@ from typing import Any
 
 from yamabiko.brokers.memory import MemoryBroker
 from yamabiko.codecs.plain import PLAIN
-from yamabiko.core.connection import Connection
-from yamabiko.core.errors import Close, UnknownRoom
+from yamabiko.core.errors import Close, MethodNotFound, UnknownRoom
 from yamabiko.core.frames import Frame
-from yamabiko.core.interfaces import Codec, Deliver
+from yamabiko.core.identity import Grant, Identity
+from yamabiko.core.interfaces import Codec, Listener
 from yamabiko.core.messages import History, Join, Position, Publication, Stream, encode_message
 from yamabiko.core.node import Node
+from yamabiko.core.plain.connection import PlainConnection
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -136,7 +137,7 @@ class WoundRuntime:
     """A clock that is wound by hand, and what was asked to run beside everything else."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.time = 0.0
         self.walks: list[Walk] = []
         self._spawned: list[Coroutine[Any, Any, None]] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -146,7 +147,10 @@ class WoundRuntime:
         self._spawned.append(work)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (self.now + seconds, next(self._numbers), callback))
+        heapq.heappush(self._timers, (self.time + seconds, next(self._numbers), callback))
+
+    def now(self) -> float:
+        return self.time
 
     def turn(self) -> None:
         """Run everything that does not wait for a gate."""
@@ -159,9 +163,12 @@ class WoundRuntime:
         self.walks = [walk for walk in self.walks if not walk.is_done]
 
     def wind(self, seconds: float) -> None:
-        self.now += seconds
-        while self._timers and self._timers[0][0] <= self.now:
-            heapq.heappop(self._timers)[2]()
+        until = self.time + seconds
+        while self._timers and self._timers[0][0] <= until:
+            self.time, _, callback = heapq.heappop(self._timers)
+            callback()
+            self.turn()
+        self.time = until
         self.turn()
 
 
@@ -179,15 +186,16 @@ class ScriptedBroker(MemoryBroker):
         self.publish_fails_with: Exception | None = None
         self.read_fails_with: Exception | None = None
 
-    def start(self, deliver: Deliver, missed: Callable[[], None]) -> None:
-        def carry(room: str, publication: Publication) -> None:
-            if self.is_mute:
-                self.undelivered.append((room, publication))
-            else:
-                deliver(room, publication)
+    def start(self, listener: Listener) -> None:
+        super().start(listener)
+        self.deliver, self.missed = listener.deliver, listener.missed
+        self._deliver = self._carry
 
-        super().start(carry, missed)
-        self.deliver, self.missed = deliver, missed
+    def _carry(self, room: str, publication: Publication) -> None:
+        if self.is_mute:
+            self.undelivered.append((room, publication))
+        else:
+            self.deliver(room, publication)
 
     async def publish(self, room: str, data: bytes, **options: Any) -> Position | None:
         if self.publish_fails_with is not None:
@@ -229,12 +237,14 @@ class FakeRules:
 
     history: History | None = None
     presence: bool = False
+    delta: bool = False
     is_open: bool = True
     may_publish: bool = True
     change: Callable[[Any, Any], Any] | None = None
     told: list[tuple[str, Any]] = field(default_factory=list)
     gates: defaultdict[str, Gate] = field(default_factory=lambda: defaultdict(Gate))
     hooks_fail_with: Exception | None = None
+    calls: dict[str, Any] = field(default_factory=dict)
 
     @property
     def changes_messages(self) -> bool:
@@ -258,6 +268,9 @@ class FakeRules:
     async def on_leave(self, user: object) -> None:
         await self._tell("on_leave", user)
 
+    async def call(self, user: object, method: str, arguments: bytes) -> bytes:
+        return await called(self.calls, user, method, arguments)
+
     async def _tell(self, hook: str, user: object) -> None:
         await self.gates[hook]
         self.told.append((hook, user))
@@ -270,20 +283,48 @@ class FakeApplication:
 
     def __init__(self, rooms: dict[str, FakeRules]) -> None:
         self.rooms = rooms
+        self.tokens: dict[str, Identity | Grant | Exception] = {}
+        self.calls: dict[str, Any] = {}
 
     def rules(self, room: str) -> FakeRules:
         if room not in self.rooms:
             raise UnknownRoom(f"no room {room!r}")
         return self.rooms[room]
 
-    def name_of(self, user: object) -> str:
-        return str(user or "")
+    async def identify(self, visitor: object, token: str) -> Identity:
+        if token not in self.tokens:
+            return identity_of(str(visitor or ""))
+        granted = self.tokens[token]
+        if isinstance(granted, Exception):
+            raise granted
+        assert isinstance(granted, Identity)
+        return granted
+
+    async def grant(self, token: str, *, room: str, user_id: str, client: str) -> Grant:
+        granted = self.tokens[token]
+        if isinstance(granted, Exception):
+            raise granted
+        assert isinstance(granted, Grant)
+        return granted
+
+    async def call(self, user: object, method: str, arguments: bytes) -> bytes:
+        return await called(self.calls, user, method, arguments)
+
+
+async def called(calls: dict[str, Any], user: object, method: str, arguments: bytes) -> bytes:
+    if method not in calls:
+        raise MethodNotFound()
+    return await calls[method](user, arguments)
+
+
+def identity_of(name: str) -> Identity:
+    return Identity(user=name, id=f"id-of-{name}" if name else "", name=name)
 
 
 class Peer:
     """One connection, its transport, and its way from joining to live."""
 
-    def __init__(self, connection: Connection, join: Join) -> None:
+    def __init__(self, connection: PlainConnection, join: Join) -> None:
         self.connection = connection
         self.transport = FakeTransport()
         self.joining = Walk(self._arrive(join))
@@ -319,13 +360,13 @@ class House:
         self.rules = FakeRules(history=History(size=1000))
         self.passing = FakeRules()
         self.runtime = WoundRuntime()
-        self.broker = ScriptedBroker(lambda: self.runtime.now)
+        self.broker = ScriptedBroker(self.runtime.now)
         self.application = FakeApplication({"room": self.rules, "passing": self.passing})
         self.node = Node(self.broker, self.application, self.runtime)
 
     def newcomer(self, room: str = "room", *, user: str = "", codec: Codec = PLAIN, **wishes: Any) -> Peer:
         """Let a peer come in, as far as it gets."""
-        return Peer(self.node.connect(codec, user), Join(room, **wishes))
+        return Peer(self.node.connect(codec, identity_of(user)), Join(room, **wishes))
 
     def member(self, room: str = "room", *, user: str = "", codec: Codec = PLAIN, **wishes: Any) -> Peer:
         peer = self.newcomer(room, user=user, codec=codec, **wishes)

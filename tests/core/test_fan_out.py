@@ -15,7 +15,7 @@ class CountingCodec(PlainCodec):
     def __init__(self) -> None:
         self.encoded: list[Event] = []
 
-    def encode(self, event: Event) -> Frame:
+    def encode(self, event: Event, room: str = "") -> Frame:
         self.encoded.append(event)
         return super().encode(event)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.core.fakes import run
+from tests.core.fakes import identity_of, run
 from yamabiko.core.errors import (
     SERVER_ERROR,
     SLOW,
@@ -282,7 +282,7 @@ def test_invalid_wishes_are_answered_before_anything_else(house):
 )
 def test_who_may_not_join_is_told_why_and_leaves_nothing_behind(house, room, user, refusal):
     house.application.rooms["closed"] = type(house.rules)(is_open=False)
-    connection = house.node.connect(house.member().connection.codec, user)
+    connection = house.node.connect(house.member().connection.codec, identity_of(user))
     with pytest.raises(refusal):
         run(connection.join(Join(room)))
     connection.closed()

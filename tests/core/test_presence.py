@@ -74,16 +74,16 @@ def test_who_comes_and_goes_within_one_batch_is_not_mentioned(room):
     assert len(watcher.presence) == 1
 
 
-def test_comings_and_goings_of_one_batch_share_a_frame(room):
+def test_comings_and_goings_of_one_batch_are_told_together_those_who_came_first(room):
     watcher, alice = room.member(wants_presence=True), room.member(user="alice")
     wind(room)
     bob = room.member(user="bob")
     alice.connection.closed()
     wind(room)
-    assert watcher.presence[-1] == {
-        "joined": [{"client": bob.connection.client, "user": "bob"}],
-        "left": [{"client": alice.connection.client}],
-    }
+    assert watcher.presence[-2:] == [
+        {"joined": [{"client": bob.connection.client, "user": "bob"}]},
+        {"left": [{"client": alice.connection.client}]},
+    ]
 
 
 def test_only_those_who_asked_are_told(room):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.core.fakes import run
+from tests.core.fakes import identity_of, run
 from yamabiko.codecs.plain import PLAIN
 from yamabiko.core.errors import PublishFailed, Refused, UnknownRoom
 from yamabiko.core.messages import History
@@ -191,7 +191,7 @@ def test_a_payload_that_is_no_command_is_answered_with_its_id_and_the_connection
 
 def test_a_payload_before_the_join_is_a_bad_request(house):
     peer = house.member()
-    connection = house.node.connect(PLAIN, "")
+    connection = house.node.connect(PLAIN, identity_of(""))
     connection.transport = peer.transport
     run(connection.receive("hello"))
     assert peer.errors == [107]

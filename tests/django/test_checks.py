@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from django.conf import settings
 from django.core.checks import CheckMessage, run_checks
 from django.test import modify_settings, override_settings
@@ -19,6 +22,7 @@ from django.test import modify_settings, override_settings
 from yamabiko import History, Room, register
 from yamabiko.django.rooms import Registry
 
+SECRET = "a-random-text-of-well-over-thirty-two-bytes"
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -61,12 +65,19 @@ def test_every_finding_says_what_to_do(only_new_rooms: Registry) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (["memory://"], "settings.YAMABIKO is a dict, not ['memory://']"),
+        (["memory://"], "settings.YAMABIKO is a dict, not list"),
         ({"MAX_MESSAGE_BYTES": "64k"}, "YAMABIKO['MAX_MESSAGE_BYTES'] is a number of bytes from 1, not '64k'"),
         ({"PING_INTERVAL_SECONDS": 3}, "not 8 to 3"),
         ({"BROKER_TIMEOUT_SECONDS": 0}, "YAMABIKO['BROKER_TIMEOUT_SECONDS'] is a number of seconds above 0, not 0"),
         ({"PREFIX": "a b"}, "YAMABIKO['PREFIX'] is 1 to 64 letters, digits or any of . _ -, not 'a b'"),
         ({"ALLOWED_ORIGINS": ["https://[::1"]}, "YAMABIKO['ALLOWED_ORIGINS'] is a list of origins"),
+        (
+            {"TOKEN_SECRET": "short"},
+            "YAMABIKO['TOKEN_SECRET'] is empty or a text of at least 32 bytes, not a text of 5",
+        ),
+        ({"API_KEY": "short"}, "YAMABIKO['API_KEY'] is empty or at least 16 visible ASCII characters, without spaces"),
+        ({"MAX_ROOMS_PER_CONNECTION": 0}, "YAMABIKO['MAX_ROOMS_PER_CONNECTION'] is a number of rooms from 1, not 0"),
+        ({"PRESENCE_LINGER_SECONDS": -1}, "YAMABIKO['PRESENCE_LINGER_SECONDS'] is a number of seconds from 0, not -1"),
     ],
 )
 def test_e001_a_setting_that_cannot_be(given: object, expected: str) -> None:
@@ -134,6 +145,84 @@ def test_e004_no_users() -> None:
     finding = only()
     assert finding.id == "yamabiko.E004"
     assert "Add 'django.contrib.auth'" in finding.hint
+
+
+@pytest.mark.parametrize("name", ["TOKEN_SECRET", "TOKEN_SECRET_PREVIOUS", "API_KEY", "API_KEY_PREVIOUS"])
+@pytest.mark.parametrize("other", [{"SECRET_KEY": SECRET}, {"SECRET_KEY_FALLBACKS": ["old", SECRET]}])
+def test_e005_a_secret_that_is_djangos_too(name: str, other: dict[str, Any]) -> None:
+    with override_settings(YAMABIKO={name: SECRET}, **other):
+        finding = only()
+    assert (finding.id, finding.msg) == ("yamabiko.E005", f"YAMABIKO[{name!r}] is Django's SECRET_KEY.")
+    assert "secrets.token_urlsafe" in finding.hint
+    assert SECRET not in str(finding)
+
+
+def test_secrets_of_their_own_are_good_also_where_djangos_is_empty() -> None:
+    with override_settings(SECRET_KEY="", YAMABIKO={"TOKEN_SECRET": SECRET, "API_KEY": SECRET[:16]}):
+        assert found() == {}
+
+
+def test_e006_a_secret_that_is_a_key_file() -> None:
+    """Whoever puts a public key there would have everybody know the secret."""
+    with override_settings(YAMABIKO={"TOKEN_SECRET": pem_of(rsa.generate_private_key(65537, 2048))}):
+        finding = only()
+    assert finding.id == "yamabiko.E006"
+    assert "goes into TOKEN_PUBLIC_KEY" in finding.msg
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----", "`openssl pkey -pubout` writes it"),
+        (
+            lambda: pem_of(rsa.generate_private_key(65537, 1024)),
+            "an RSA key of at least 2048 bits (RS256) or an EC key",
+        ),
+        (lambda: pem_of(ec.generate_private_key(ec.SECP384R1())), "on the curve P-256 (ES256); this one is neither"),
+        (lambda: pem_of(ed25519.Ed25519PrivateKey.generate()), "this one is neither"),
+        (lambda: private_pem(), "is a public key; a private one stays where tokens are made"),
+    ],
+    ids=["no key", "short RSA", "another curve", "EdDSA", "private"],
+)
+@pytest.mark.parametrize("name", ["TOKEN_PUBLIC_KEY", "TOKEN_PUBLIC_KEY_PREVIOUS"])
+def test_e006_a_public_key_that_cannot_be(name: str, make: Callable[[], str], expected: str) -> None:
+    pem = make()
+    with override_settings(YAMABIKO={name: pem}):
+        finding = only()
+    assert finding.id == "yamabiko.E006"
+    assert finding.msg.startswith(f"YAMABIKO[{name!r}] is ")
+    assert expected in finding.msg
+    assert not {line for line in pem.splitlines() if line in str(finding)}
+
+
+def test_e006_a_public_key_without_the_library_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.serialization", None)
+    with override_settings(YAMABIKO={"TOKEN_PUBLIC_KEY": "-----BEGIN PUBLIC KEY-----"}):
+        finding = only()
+    assert (finding.id, finding.msg) == (
+        "yamabiko.E006",
+        "YAMABIKO['TOKEN_PUBLIC_KEY'] needs the package cryptography: pip install 'yamabiko[tokens]'",
+    )
+
+
+def test_public_keys_of_both_kinds_are_good() -> None:
+    keys = {
+        "TOKEN_PUBLIC_KEY": pem_of(rsa.generate_private_key(65537, 2048)),
+        "TOKEN_PUBLIC_KEY_PREVIOUS": pem_of(ec.generate_private_key(ec.SECP256R1())),
+    }
+    with override_settings(YAMABIKO=keys):
+        assert found() == {}
+
+
+def pem_of(private_key: Any) -> str:
+    """Return the PEM of a private key's public half."""
+    encoded = private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return str(encoded.decode())
+
+
+def private_pem() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def test_w001_history_that_the_broker_cannot_keep_names_each_class_once(only_new_rooms: Registry) -> None:

@@ -14,8 +14,9 @@ from yamabiko.brokers.sqlite import SqliteBroker
 from yamabiko.core.errors import ConfigurationError
 from yamabiko.core.interfaces import Broker
 from yamabiko.django import brokers
+from yamabiko.django.application import name_of
 from yamabiko.django.brokers import make_broker
-from yamabiko.django.service import DjangoApplication, service
+from yamabiko.django.service import service
 
 
 def test_one_process_has_one_service() -> None:
@@ -96,4 +97,4 @@ def test_channels_that_is_not_installed_is_told_with_the_command(monkeypatch: py
     [(User(username="alice"), "alice"), (AnonymousUser(), ""), (None, ""), (object(), "")],
 )
 def test_users_are_known_by_their_user_names(user: Any, name: str) -> None:
-    assert DjangoApplication().name_of(user) == name
+    assert name_of(user) == name

@@ -10,6 +10,7 @@ from django.test import override_settings
 from tests.django.peers import aknock
 from tests.site.asgi import application
 from yamabiko.core.errors import ConfigurationError
+from yamabiko.core.sdk.limits import SdkLimits
 from yamabiko.django import settings
 from yamabiko.django.service import service
 from yamabiko.transports.limits import Limits
@@ -29,10 +30,47 @@ def assert_defaults() -> None:
     assert settings.broker_url() == "memory://"
     assert settings.allowed_origins() == frozenset()
     assert settings.limits() == Limits(65_536, 1_048_576, 25, 8)
+    assert settings.api_keys() == ()
+    assert (settings.token_audience(), settings.token_issuer(), settings.token_ttl_seconds()) == ("", "", 900)
+    assert (settings.position_check_seconds(), settings.presence_linger_seconds()) == (40, 15)
 
 
 def test_the_default_limits_are_those_of_the_transports() -> None:
     assert settings.limits() == Limits()
+
+
+def test_the_default_limits_of_the_sdk_protocol_are_those_of_the_core() -> None:
+    assert settings.sdk_limits() == SdkLimits()
+
+
+def test_what_is_set_reaches_the_limits_of_the_sdk_protocol() -> None:
+    given = {
+        "MAX_ROOMS_PER_CONNECTION": 1,
+        "MAX_HISTORY_READ": 2,
+        "MAX_RECOVERED": 3,
+        "MAX_CALLS_PER_CONNECTION": 4,
+        "CONNECT_TIMEOUT_SECONDS": 0.5,
+        "EXPIRY_GRACE_SECONDS": 6,
+        "PING_INTERVAL_SECONDS": 70,
+        "PONG_TIMEOUT_SECONDS": 7,
+    }
+    with override_settings(YAMABIKO=given):
+        assert settings.sdk_limits() == SdkLimits(1, 2, 3, 4, 0.5, 6, 70, 7)
+
+
+def test_a_lost_client_may_be_gone_at_once() -> None:
+    with override_settings(YAMABIKO={"PRESENCE_LINGER_SECONDS": 0}):
+        assert settings.presence_linger_seconds() == 0
+
+
+def test_both_api_keys_are_good_while_they_are_changed() -> None:
+    with override_settings(YAMABIKO={"API_KEY": "new-key-new-key-!", "API_KEY_PREVIOUS": "old-key-old-key-~"}):
+        assert settings.api_keys() == ("new-key-new-key-!", "old-key-old-key-~")
+
+
+def test_without_an_api_key_the_previous_one_opens_nothing() -> None:
+    with override_settings(YAMABIKO={"API_KEY_PREVIOUS": "old-key-old-key-~"}):
+        assert settings.api_keys() == ()
 
 
 def test_settings_are_not_read_when_the_package_is_imported() -> None:
@@ -68,8 +106,6 @@ def test_other_settings_leave_the_service_alone() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("BROKER", None),
-        ("BROKER", b"memory://"),
         ("ALLOWED_ORIGINS", "https://www.example.com"),
         ("ALLOWED_ORIGINS", ["https://*.example.com"]),
         ("ALLOWED_ORIGINS", ["*"]),
@@ -87,12 +123,53 @@ def test_other_settings_leave_the_service_alone() -> None:
         ("MAX_BACKLOG_BYTES", -1),
         ("PING_INTERVAL_SECONDS", 2.5),
         ("PONG_TIMEOUT_SECONDS", None),
+        ("TOKEN_AUDIENCE", ["chat"]),
+        ("TOKEN_ISSUER", None),
+        ("TOKEN_TTL_SECONDS", 0),
+        ("MAX_ROOMS_PER_CONNECTION", 0),
+        ("MAX_HISTORY_READ", -1),
+        ("MAX_RECOVERED", 1.5),
+        ("MAX_CALLS_PER_CONNECTION", True),
+        ("CONNECT_TIMEOUT_SECONDS", 0),
+        ("EXPIRY_GRACE_SECONDS", float("inf")),
+        ("POSITION_CHECK_SECONDS", "40"),
+        ("PRESENCE_LINGER_SECONDS", -0.5),
+        ("PRESENCE_LINGER_SECONDS", False),
+        ("PRESENCE_LINGER_SECONDS", float("nan")),
     ],
 )
 def test_a_value_that_cannot_be_is_told_with_what_was_expected(key: str, value: object) -> None:
     with override_settings(YAMABIKO={key: value}), pytest.raises(ConfigurationError) as told:
         settings.setting(key)
     assert str(told.value) == f"YAMABIKO[{key!r}] is {settings.KEYS[key].expected}, not {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("BROKER", None, "NoneType"),
+        ("BROKER", b"redis://:hunter2@127.0.0.1", "bytes"),
+        ("TOKEN_SECRET", "hunter2-hunter2-hunter2-hunter2", "a text of 31 bytes"),
+        ("TOKEN_SECRET", b"hunter2" * 5, "bytes"),
+        ("TOKEN_SECRET_PREVIOUS", "hunter2", "a text of 7 bytes"),
+        ("TOKEN_PUBLIC_KEY", "hunter2", "a text of 7 bytes"),
+        ("TOKEN_PUBLIC_KEY_PREVIOUS", b"-----BEGIN hunter2", "bytes"),
+        ("API_KEY", "hunter2-hunter2", "a text of 15 bytes"),
+        ("API_KEY", "hunter2 hunter2 hunter2", "a text of 23 bytes"),
+        ("API_KEY_PREVIOUS", "hunter2-hunter2-\u00fc", "a text of 18 bytes"),
+        ("API_KEY_PREVIOUS", ["hunter2-hunter2-hunter2"], "list"),
+    ],
+)
+def test_a_secret_that_cannot_be_is_told_without_showing_it(key: str, value: object, shown: str) -> None:
+    with override_settings(YAMABIKO={key: value}), pytest.raises(ConfigurationError) as told:
+        settings.setting(key)
+    assert str(told.value) == f"YAMABIKO[{key!r}] is {settings.KEYS[key].expected}, not {shown}"
+    assert "hunter2" not in str(told.value)
+
+
+def test_a_secret_is_measured_in_bytes() -> None:
+    with override_settings(YAMABIKO={"TOKEN_SECRET": "\u5c71\u5f66" * 6}):
+        assert settings.setting("TOKEN_SECRET") == "\u5c71\u5f66" * 6
 
 
 @pytest.mark.parametrize(
@@ -116,5 +193,11 @@ def test_a_message_that_would_be_more_than_a_member_may_be_behind_is_refused() -
 
 
 def test_settings_are_a_dict() -> None:
-    with override_settings(YAMABIKO=["BROKER"]), pytest.raises(ConfigurationError, match="is a dict, not"):
+    with override_settings(YAMABIKO=["BROKER"]), pytest.raises(ConfigurationError, match="is a dict, not list"):
         settings.broker_url()
+
+
+def test_a_comma_after_the_settings_shows_no_secret() -> None:
+    with override_settings(YAMABIKO=({"TOKEN_SECRET": "hunter2"},)), pytest.raises(ConfigurationError) as told:
+        settings.broker_url()
+    assert str(told.value) == "settings.YAMABIKO is a dict, not tuple"

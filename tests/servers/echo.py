@@ -36,7 +36,10 @@ class Echo:
         self.closed()
         self.transport.close(close)
 
-    def closed(self) -> None:
+    def ping(self) -> bool:
+        return False
+
+    def closed(self, *, is_lost: bool = False) -> None:
         self.is_open = False
 
 

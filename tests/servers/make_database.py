@@ -1,4 +1,4 @@
-"""Fill the database that SITE_DATABASE names with a signed-in user; print the session's key."""
+"""Fill the database that SITE_DATABASE names with a signed-in user and another; print the session's key."""
 
 import django
 
@@ -10,6 +10,7 @@ from django.core.management import call_command  # noqa: E402
 
 call_command("migrate", verbosity=0)
 alice = get_user_model().objects.create_user("alice", password="not asked for")
+get_user_model().objects.create_user("bob", password="not asked for")
 session = SessionStore()
 session[SESSION_KEY] = str(alice.pk)
 session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"

@@ -11,6 +11,7 @@ import pytest
 from tests.core.fakes import FakeApplication, FakeRules
 from yamabiko.brokers.memory import MemoryBroker
 from yamabiko.codecs.plain import PLAIN
+from yamabiko.core.identity import Identity
 from yamabiko.core.messages import Join
 from yamabiko.core.node import Node
 from yamabiko.transports import asgi
@@ -26,7 +27,7 @@ class Server:
     """An ASGI server's side of one WebSocket."""
 
     def __init__(self, node: Node) -> None:
-        self.connection = node.connect(PLAIN, "")
+        self.connection = node.connect(PLAIN, Identity(user=""))
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.takes = asyncio.Event()

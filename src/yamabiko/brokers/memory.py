@@ -9,7 +9,9 @@ from collections.abc import Callable
 from itertools import islice
 
 from yamabiko.brokers.keys import KEPT_SECONDS, Keys
-from yamabiko.core.interfaces import Deliver
+from yamabiko.brokers.local_presence import LocalPresence
+from yamabiko.brokers.nobody import Nobody
+from yamabiko.core.interfaces import Listener, PresenceStore
 from yamabiko.core.messages import History, Position, Publication, Stream
 
 LOOK_SECONDS, LOOKED_AT = 1.0, 1_000
@@ -28,16 +30,27 @@ class MemoryBroker:
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
         self._next_look = 0.0
         self._subscribed: set[str] = set()
-        self._deliver: Deliver = _nobody
+        self._listens = False
+        self._local = LocalPresence(clock, self._subscribed)
+        self.presence: PresenceStore = self._local
+        self.start(Nobody())
 
-    def start(self, deliver: Deliver, missed: Callable[[], None]) -> None:
-        self._deliver = deliver
+    def start(self, listener: Listener) -> None:
+        self._listener, self._deliver = listener, listener.deliver
+        self._local.start(listener)
 
     async def publish(
-        self, room: str, data: bytes, *, history: History | None, user: str = "", key: str = ""
+        self,
+        room: str,
+        data: bytes,
+        *,
+        history: History | None,
+        user: str = "",
+        extras: bytes = b"",
+        key: str = "",
     ) -> Position | None:
         if history is None and not key:
-            self._pass_on(room, Publication(data, None, user))
+            self._pass_on(room, Publication(data, None, user, extras))
             return None
         now = self._clock()
         stream = self._stream(room, now)
@@ -46,7 +59,7 @@ class MemoryBroker:
             stream.keys.expire(now, kept_from=stream.kept_from)
             if key in stream.keys:
                 return stream.keys.position(key)
-        publication = Publication(data, stream.next_position() if history else None, user)
+        publication = Publication(data, stream.next_position() if history else None, user, extras)
         stream.remember(publication, history, key, now)
         self._pass_on(room, publication)
         return publication.position
@@ -68,8 +81,22 @@ class MemoryBroker:
         publications = stream.after(since)[:limit]
         return Stream(publications, stream.top, is_whole=stream.reaches_back_to(since))
 
+    async def forget(self, room: str) -> None:
+        stream = self._streams.get(room)
+        if stream is not None:
+            stream.forget()
+
+    async def listen(self) -> None:
+        self._listens = True
+
+    async def tell_nodes(self, message: bytes) -> None:
+        if self._listens:
+            self._listener.heard(message)
+
     async def close(self) -> None:
-        """Keep everything: what is here ends with this process."""
+        """Keep all publications: what is here ends with this process."""
+        self._listens = False
+        self._local.clear()
 
     def _pass_on(self, room: str, publication: Publication) -> None:
         if room in self._subscribed:
@@ -137,6 +164,10 @@ class _Stream:
         while self._expiries and self._expiries[0] <= now:
             self._forget_oldest()
 
+    def forget(self) -> None:
+        self._kept.clear()
+        self._expiries.clear()
+
     def _forget_oldest(self) -> None:
         self._kept.popleft()
         self._expiries.popleft()
@@ -153,7 +184,3 @@ class _Stream:
 
     def reaches_back_to(self, since: Position) -> bool:
         return since.epoch == self.epoch and self.offset - len(self._kept) <= since.offset <= self.offset
-
-
-def _nobody(room: str, publication: Publication) -> None:
-    """Stands for the members before the broker is started."""

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
+from yamabiko.codecs.json_data import check_depth, checked
 from yamabiko.core.errors import BadRequest
 from yamabiko.core.frames import Frame
+from yamabiko.core.interfaces import Codec
 from yamabiko.core.messages import (
     Acknowledged,
     Command,
@@ -23,7 +25,6 @@ from yamabiko.core.messages import (
     Publish,
 )
 
-DEEPEST = 64
 LONGEST_ID_BYTES = 64
 _EXPECTED = 'expected text, or {"message": ..., "id": "..."} with an optional id'
 
@@ -33,14 +34,17 @@ class _PublishObject(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
 
 
-# A Raw is passed over, not read: numbers out of range and broken strings in it are found by reading it in full.
-_decode_any = msgspec.json.Decoder().decode
 _decode_object = msgspec.json.Decoder(_PublishObject).decode
 _to_json = msgspec.json.Encoder().encode
 
 
 class PlainCodec:
     """See `Codec`. It has no state: one instance serves all connections."""
+
+    tells_gaps = True
+    deltas: Codec | None = None
+    ping: Frame | None = None
+    """Peers are pinged with the frames that WebSocket has for it."""
 
     def decode(self, payload: str | bytes) -> tuple[Command]:
         """Return the one command of a frame: `Publish`, or `Invalid` with a BadRequest that says what was expected."""
@@ -49,8 +53,11 @@ class PlainCodec:
         except BadRequest as refusal:
             return (Invalid(refusal, _id_of(payload)),)
 
-    def encode(self, event: Event) -> Frame:
+    def encode(self, event: Event, room: str = "") -> Frame:
         return Frame(_ENCODERS[type(event)](event))
+
+    def whole(self, publication: Publication) -> Publication:
+        return publication
 
 
 PLAIN = PlainCodec()
@@ -72,55 +79,19 @@ def _publish_of(payload: str | bytes) -> Publish:
 
 
 def _publish_of_object(payload: str) -> Publish:
-    # Two cheap counts spare almost every message the full walk.
-    if payload.count("[") + payload.count("{") > DEEPEST and _is_deeper(payload, DEEPEST):
-        raise BadRequest(f"a message is nested at most {DEEPEST} levels deep")
+    check_depth(payload)
     try:
         given = _decode_object(payload)
-        message = _decode_any(given.message)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"{error}; {_EXPECTED}") from error
-    if "\\u0000" in payload and _has_nul([message, given.id]):
-        raise BadRequest("a message has no NUL characters")
-    return Publish(_one_line(bytes(given.message)), _checked_id(given.id))
-
-
-def _is_deeper(payload: str, depth: int) -> bool:
-    """Tell whether brackets outside of strings are ever more than `depth` deep, without recursion."""
-    open_brackets, in_string, is_escaped = 0, False, False
-    for character in payload:
-        if in_string:
-            in_string = is_escaped or character != '"'
-            is_escaped = character == "\\" and not is_escaped
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
-            open_brackets += 1
-            if open_brackets > depth:
-                return True
-        elif character in "]}":
-            open_brackets -= 1
-    return False
-
-
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, list):
-        return any(map(_has_nul, value))
-    return isinstance(value, dict) and any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-
-
-def _one_line(message: bytes) -> bytes:
-    """Return JSON without line breaks: other protocols separate messages by them, and so do logs."""
-    if b"\n" in message or b"\r" in message:
-        return msgspec.json.format(message, indent=-1)
-    return message
+    return Publish(checked(bytes(given.message)), _checked_id(given.id))
 
 
 def _checked_id(text: str | None) -> str:
     if text is None:
         return ""
+    if "\0" in text:
+        raise BadRequest("an id has no NUL characters")
     size = len(text.encode())
     if not 1 <= size <= LONGEST_ID_BYTES:
         raise BadRequest(f"an id is text of 1 to {LONGEST_ID_BYTES} bytes; this one has {size}")
@@ -181,7 +152,7 @@ def _presence(event: PresenceChanged) -> bytes:
 
 
 def _member(member: Member) -> dict[str, str]:
-    return {"client": member.client, "user": member.user} if member.user else {"client": member.client}
+    return {"client": member.client, "user": member.name} if member.name else {"client": member.client}
 
 
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {

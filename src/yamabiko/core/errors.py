@@ -5,9 +5,11 @@
     +-- PublishFailed           a publication was not accepted; nothing was published
     +-- Refusal                 one command is refused; the connection lives on
     |   +-- Refused             raised by an application, with a text for the sender
-    |   +-- InternalError       100  +-- Unauthorized     101  +-- UnknownRoom  102
-    |   +-- PermissionDenied    103  +-- AlreadyJoined    105  +-- BadRequest   107
-    |   +-- NotAvailable        108
+    |   +-- InternalError       100  +-- Unauthorized     101  +-- UnknownRoom      102
+    |   +-- PermissionDenied    103  +-- MethodNotFound   104  +-- AlreadyJoined    105
+    |   +-- LimitExceeded       106  +-- BadRequest       107  +-- NotAvailable     108
+    |   +-- TokenExpired        109  +-- Expired          110  +-- TooManyRequests  111
+    |   +-- UnrecoverablePosition  112
     +-- Close                   the connection ends, with a WebSocket close code and reason
 
 Codes are those of the Centrifugo client protocol v2, sections "error codes" and "disconnect codes". Clients reconnect
@@ -19,6 +21,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 APPLICATION_CODES = range(400, 2000)
+PUSHED_FROM = 3000
+"""Closes from this code on are told in the SDK protocol's own words too: some servers lose a close frame's reason."""
 
 
 class YamabikoError(Exception):
@@ -38,6 +42,8 @@ class Refusal(YamabikoError):
 
     code: int = 100
     phrase: ClassVar[str] = "internal server error"
+    is_temporary: ClassVar[bool] = False
+    """Whether the same command may well succeed a little later."""
 
     def __init__(self, detail: str = "") -> None:
         self.message = f"{self.phrase}: {detail}" if detail else self.phrase
@@ -45,7 +51,7 @@ class Refusal(YamabikoError):
 
 
 class InternalError(Refusal):
-    code, phrase = 100, "internal server error"
+    code, phrase, is_temporary = 100, "internal server error", True
 
 
 class Unauthorized(Refusal):
@@ -60,8 +66,16 @@ class PermissionDenied(Refusal):
     code, phrase = 103, "permission denied"
 
 
+class MethodNotFound(Refusal):
+    code, phrase = 104, "method not found"
+
+
 class AlreadyJoined(Refusal):
     code, phrase = 105, "already joined"
+
+
+class LimitExceeded(Refusal):
+    code, phrase = 106, "limit exceeded"
 
 
 class BadRequest(Refusal):
@@ -72,6 +86,26 @@ class NotAvailable(Refusal):
     """What was asked for is not there, or cannot be reached now."""
 
     code, phrase = 108, "not available"
+
+
+class TokenExpired(Refusal):
+    """Clients get a new token and try again."""
+
+    code, phrase = 109, "token expired"
+
+
+class Expired(Refusal):
+    code, phrase = 110, "expired"
+
+
+class TooManyRequests(Refusal):
+    code, phrase, is_temporary = 111, "too many requests", True
+
+
+class UnrecoverablePosition(Refusal):
+    """History no longer reaches back to a position, or it was numbered in another epoch."""
+
+    code, phrase = 112, "unrecoverable position"
 
 
 class Refused(Refusal):
@@ -88,6 +122,16 @@ class Refused(Refusal):
         self.args = (self.message,)
 
 
+def refusal_of(code: int, message: str) -> Refusal:
+    """Return the Refusal with that code and that whole text, as another process told it."""
+    refusal = next(
+        (kind() for kind in Refusal.__subclasses__() if kind is not Refused and kind.code == code), Refusal()
+    )
+    refusal.code, refusal.message = code, message
+    refusal.args = (message,)
+    return refusal
+
+
 class Close(YamabikoError):
     """End a connection: `code` and `reason` (at most 32 ASCII bytes) go into its close frame."""
 
@@ -95,10 +139,30 @@ class Close(YamabikoError):
         super().__init__(f"{code} {reason}")
         self.code, self.reason = code, reason
 
+    def anew(self) -> Close:
+        """Return one to raise: an exception that all share would gather the traceback of every time it is raised."""
+        return Close(self.code, self.reason)
+
+
+def can_come_back(close: Close) -> bool:
+    """Tell whether clients connect again after this close."""
+    return close.code < 3500 or 4000 <= close.code < 4500
+
 
 NOT_TEXT = Close(1007, "invalid UTF-8")
 TOO_BIG = Close(1009, "message too big")
+CONNECTION_CLOSED = Close(3000, "connection closed")
 SHUTDOWN = Close(3001, "shutdown")
 SERVER_ERROR = Close(3004, "internal server error")
+CONNECTION_EXPIRED = Close(3005, "connection expired")
+SUBSCRIPTION_EXPIRED = Close(3006, "subscription expired")
 SLOW = Close(3008, "slow")
+INSUFFICIENT_STATE = Close(3010, "insufficient state")
+FORCE_RECONNECT = Close(3011, "force reconnect")
 NO_PONG = Close(3012, "no pong")
+INVALID_TOKEN = Close(3500, "invalid token")
+BAD_REQUEST = Close(3501, "bad request")
+STALE = Close(3502, "stale")
+FORCE_DISCONNECT = Close(3503, "force disconnect")
+TOO_MANY_ROOMS = Close(3505, "channel limit")
+NOT_OFFERED = Close(3508, "not available")

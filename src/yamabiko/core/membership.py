@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from yamabiko.core.errors import SLOW, NotAvailable
-from yamabiko.core.messages import Failed, Gap, Join, Member, Position, Publication, Stream, before, is_after
+import msgspec
+
+from yamabiko.core.errors import SLOW
+from yamabiko.core.messages import NOTHING, Event, Gap, Member, Position, Publication, Stream, before, is_after
 from yamabiko.core.room import LocalRoom
+from yamabiko.core.sdk.messages import Extras
+from yamabiko.core.sdk.views import client_info
 
 if TYPE_CHECKING:
     from yamabiko.core.connection import Connection
-    from yamabiko.core.interfaces import Broker
+    from yamabiko.core.interfaces import Broker, Codec
 
 PAGE = 100
 """Publications read from history at a time."""
-NEWEST_AT_MOST = 300
 BURST_BYTES = 64 * 1024
 """Written to a newcomer in one go; then its socket is waited for."""
 HELD_BYTES_AT_MOST = 256 * 1024
@@ -23,40 +26,94 @@ HELD_BYTES_AT_MOST = 256 * 1024
 
 
 class Membership:
-    """Made by `Connection.join`. Until `catch_up` has run publications are held, then written as they come."""
+    """A place in a room. Until `catch_up` has run publications are held, then they are written as they come.
+
+    Subclasses know what their protocol asks of the past, and how it is told what cannot be had any more.
+    """
 
     __slots__ = (
+        "_extras",
         "_held",
         "_held_bytes",
         "_page",
         "_position",
         "connection",
+        "has_left",
         "is_announced",
         "is_live",
-        "join",
         "may_publish",
         "room",
+        "wants_presence",
     )
 
-    def __init__(self, connection: Connection, room: LocalRoom, join: Join, *, may_publish: bool) -> None:
+    def __init__(self, connection: Connection, room: LocalRoom, *, may_publish: bool, wants_presence: bool) -> None:
         self.connection = connection
         self.room = room
-        self.join = join
         self.may_publish = may_publish
+        self.wants_presence = wants_presence and room.rules.presence
         self.is_live = False
         self.is_announced = False
+        self.has_left = False
+        self._extras: bytes | None = None
         self._held: list[Publication | Gap] = []
         self._held_bytes = 0
         self._page: Stream | None = None
         self._position: Position | None = None
 
     @property
-    def wants_presence(self) -> bool:
-        return self.join.wants_presence
+    def codec(self) -> Codec:
+        return self.connection.codec
+
+    @property
+    def takes_deltas(self) -> bool:
+        """Whether this member has the publication before the next, and wants to hear what has changed since."""
+        return False
+
+    @property
+    def room_info(self) -> msgspec.Raw:
+        """JSON that is told to others of this place in the room."""
+        return NOTHING
+
+    @property
+    def wants_list(self) -> bool:
+        """Whether to begin with the list of who is there."""
+        return False
 
     @property
     def member(self) -> Member:
-        return Member(self.connection.client, self.connection.user_name)
+        connection = self.connection
+        return Member(connection.client, connection.user_id, connection.user_name, connection.info, self.room_info)
+
+    @property
+    def extras(self) -> bytes:
+        """What this member's publications carry for the SDK protocol: who it is."""
+        if self._extras is None:
+            self._extras = msgspec.json.encode(Extras(client_info(self.member)))
+        return self._extras
+
+    def forget_extras(self) -> None:
+        """Say anew with the next publication who this member is: something of it has changed."""
+        self._extras = None
+
+    @property
+    def is_lasting(self) -> bool:
+        return self.connection.is_open and not self.has_left
+
+    def write(self, *events: Event) -> None:
+        codec, room = self.codec, self.room.name
+        self.connection.transport.write(*[codec.encode(event, room) for event in events])
+
+    def leave(self) -> None:
+        """Take nothing more from the room."""
+        self.has_left = True
+        self.room.leave(self)
+
+    def has_had_one(self) -> None:
+        """Take note of the first live publication, where it matters."""
+
+    def tell_gap(self, position: Position) -> None:
+        """Tell the peer that publications are missing, and that what comes next comes after `position`."""
+        raise NotImplementedError
 
     @property
     def _has_overrun(self) -> bool:
@@ -73,29 +130,13 @@ class Membership:
             if self.room.history is None:
                 self.connection.close(SLOW)
 
-    async def begin(self, broker: Broker) -> None:
-        """Hold publications from now on and read the first page of what was asked for.
-
-        Raises NotAvailable if the broker cannot be reached.
-        """
-        self.room.hold_for(self)
-        await broker.subscribe(self.room.name)
-        history, join = self.room.history, self.join
-        if history is None:
-            return
-        if join.since is not None:
-            self._page = await broker.read(self.room.name, history, since=join.since, limit=PAGE)
-        else:
-            self._page = await broker.read(self.room.name, history, limit=min(join.history, NEWEST_AT_MOST))
-
     async def catch_up(self, broker: Broker) -> None:
         """Write what was missed, then what was held, and go live. The connection must have its transport.
 
-        Does nothing more once the connection is closed. Raises NotAvailable if the broker cannot be reached.
+        Does nothing more once this has ended. Raises NotAvailable if the broker cannot be reached.
         """
-        self._refuse_what_cannot_be()
         has_tried_again = False
-        while self.connection.is_open:
+        while self.is_lasting:
             if self._page is not None:
                 await self._write(self._page)
             if self._has_everything() or (has_tried_again and self._brought_nothing()):
@@ -104,18 +145,9 @@ class Membership:
             self._page = await self._next_page(broker)
             has_tried_again = True
 
-    def _refuse_what_cannot_be(self) -> None:
-        refusals = list(self.join.invalid)
-        if self.room.history is None and (self.join.since is not None or self.join.history):
-            refusals.append(NotAvailable("this room keeps no history; messages come from now on"))
-        if self.join.wants_presence and not self.room.rules.presence:
-            refusals.append(NotAvailable("this room does not tell who is present"))
-        for refusal in refusals:
-            self.connection.write(Failed(refusal))
-
     def _has_everything(self) -> bool:
         """Tell whether what was read and what is held are all there is; if not, the rest is in the broker's history."""
-        if not self.connection.is_open:
+        if not self.is_lasting:
             return False
         if self._page is None:
             return True
@@ -145,14 +177,16 @@ class Membership:
     async def _write(self, page: Stream) -> None:
         """Write a page in bursts; what it does not reach back to is told as a gap."""
         if not page.is_whole:
-            self.connection.write(Gap(page.beginning))
+            self.tell_gap(page.beginning)
         for burst in bursts(page.publications):
-            self.connection.write(*burst)
+            if not self.is_lasting:
+                return
+            self.write(*burst)
             await self.connection.transport.drained()
         self._position = page.publications[-1].position if page.publications else page.top
 
     def _go_live(self) -> None:
-        if not self.connection.is_open:
+        if not self.is_lasting:
             return
         for event in self._held:
             if not self._is_written(event):
@@ -161,16 +195,22 @@ class Membership:
         self._page = None
         missed = self.room.delivered
         if self._position is not None and missed is not None and is_after(missed, self._position):
-            self.connection.write(Gap(missed))
+            self.tell_gap(missed)
             self._position = missed
+        if not self.is_lasting:  # some protocols end it where there is a gap
+            return
         self.is_live = True
         self.room.go_live(self, self._position)
 
     def _write_held(self, event: Publication | Gap) -> None:
         position, had = event.position, self._position
-        if position is not None and had is not None and isinstance(event, Publication) and position != after(had):
-            self.connection.write(Gap(before(position)))
-        self.connection.write(event)
+        if isinstance(event, Gap):
+            self.tell_gap(event.position)
+        else:
+            if position is not None and had is not None and position != after(had):
+                self.tell_gap(before(position))
+            if self.is_lasting:
+                self.write(event)
         self._position = position
 
     def _is_written(self, event: Publication | Gap) -> bool:

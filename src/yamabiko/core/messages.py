@@ -9,6 +9,9 @@ from typing import Any
 import msgspec
 
 from yamabiko.core.errors import Refusal
+from yamabiko.core.sdk import messages as sdk_messages
+
+NOTHING = sdk_messages.NONE
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -37,12 +40,21 @@ def is_after_or_at(position: Position, other: Position) -> bool:
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One message of a room. `data` is JSON in UTF-8; `position` is None where the room keeps no history.
 
-    `user` is the publisher's name, empty if it is not known.
+    `user` is the publisher's name, empty if it is not known. `extras` is what else it carries for the SDK protocol, as
+    an encoded `sdk_messages.Extras`: made once at the door, passed on as it is, empty if there is nothing.
     """
 
     data: bytes
     position: Position | None = None
     user: str = ""
+    extras: bytes = b""
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """A publication as what has changed since the one before: `changes` in the format of `core.fossil`."""
+
+    publication: Publication
+    changes: bytes
 
 
 class History(msgspec.Struct, frozen=True):
@@ -107,9 +119,6 @@ class Invalid(msgspec.Struct, frozen=True):
     id: str = ""
 
 
-Command = Publish | Invalid
-
-
 class Acknowledged(msgspec.Struct, frozen=True):
     """The publication that came with `id` is accepted."""
 
@@ -130,21 +139,36 @@ class Gap(msgspec.Struct, frozen=True):
     position: Position
 
 
-class Member(msgspec.Struct, frozen=True):
-    """One connection in a room, as presence shows it; `user` is empty for someone unknown."""
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One connection in a room, as presence shows it.
+
+    `client` names the connection; `user` is the id of its user and `name` what others call them, both empty for someone
+    unknown. `info` is JSON that was said of the connection, `room_info` of its place in this room; both may be empty.
+    """
 
     client: str
     user: str = ""
+    name: str = ""
+    info: msgspec.Raw = NOTHING
+    room_info: msgspec.Raw = NOTHING
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How many are in a room: someone with three tabs is one user and three clients; all unknown are one user."""
+
+    clients: int
+    users: int
 
 
 class PresenceChanged(msgspec.Struct, frozen=True):
-    """Who came and who went since the last such event; the first one lists who is there."""
+    """Who came and who went since the last such event."""
 
     joined: tuple[Member, ...] = ()
     left: tuple[Member, ...] = ()
 
 
-Event = Publication | Acknowledged | Failed | Gap | PresenceChanged
+Command = Publish | sdk_messages.Command | Invalid
+Event = Publication | Delta | Acknowledged | Failed | Gap | PresenceChanged | sdk_messages.Reply
 
 
 def encode_message(message: Any) -> bytes:

@@ -1,20 +1,18 @@
-"""One room as it is in this process: who is joining, who is live, who is present; fan-out and the gap check."""
+"""One room as it is in this process: who is joining, who is live; fan-out and the gap check."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from yamabiko.core.frames import Frame
+from yamabiko.core.fossil import delta
 from yamabiko.core.interfaces import Audience, Broker, Codec, Rules, Runtime, Transport
 from yamabiko.core.mending import Mending
 from yamabiko.core.messages import (
-    Event,
+    Delta,
     Gap,
     History,
-    Member,
     Position,
-    PresenceChanged,
     Publication,
     before,
     is_after,
@@ -25,8 +23,6 @@ from yamabiko.core.messages import (
 if TYPE_CHECKING:
     from yamabiko.core.membership import Membership
 
-PRESENCE_BATCH_SECONDS = 0.1
-
 
 class LocalRoom:
     """The part of a room that is in this process."""
@@ -34,15 +30,17 @@ class LocalRoom:
     __slots__ = (
         "_ahead",
         "_audiences",
+        "_base",
         "_broker",
-        "_live_count",
+        "_entered_count",
+        "_live",
         "_mending",
         "_newcomers",
         "_runtime",
+        "_without_base",
         "delivered",
         "history",
         "name",
-        "presence",
         "rules",
     )
 
@@ -50,20 +48,29 @@ class LocalRoom:
         self.name = name
         self.rules = rules
         self.history = history
-        self.presence = Presence(runtime)
         self.delivered: Position | None = None
         """How far the members here have had everything; None before the first is live, or without history."""
         self._broker = broker
         self._runtime = runtime
         self._mending: Mending | None = None
         self._newcomers: set[Membership] = set()
-        self._audiences: dict[tuple[Codec, object], Audience[Transport]] = {}
-        self._live_count = 0
+        self._audiences: dict[tuple[Codec, bool, object], Audience[Transport]] = {}
+        """By codec, by whether they take deltas, and by kind of transport."""
+        self._without_base: list[Membership] = []
+        """Those who take deltas once they have had a whole publication."""
+        self._base: bytes | None = None
+        self._entered_count = 0
+        self._live: set[Membership] = set()
+        """The live members that are told of gaps one by one: a frame for all would not do."""
         self._ahead: dict[Membership, Position] = {}
 
     @property
+    def live_count(self) -> int:
+        return self._entered_count + len(self._ahead)
+
+    @property
     def is_empty(self) -> bool:
-        return not (self._newcomers or self._ahead or self._live_count)
+        return not (self._newcomers or self.live_count)
 
     def hold_for(self, newcomer: Membership) -> None:
         """From now on keep publications for `newcomer` until it goes live."""
@@ -87,16 +94,12 @@ class LocalRoom:
             self._ahead[member] = position
             if position.epoch != self.delivered.epoch:
                 self.look_for_missed()
-        if self.rules.presence:
-            self.presence.come(member)
 
     def leave(self, member: Membership) -> None:
-        if member.is_live:
-            if self._ahead.pop(member, None) is None:
-                self._audience_of(member).discard(member.connection.transport)
-                self._live_count -= 1
-            if self.rules.presence:
-                self.presence.go(member)
+        if member.is_live and self._ahead.pop(member, None) is None:
+            self._audience_of(member).discard(member.connection.transport)
+            self._live.discard(member)
+            self._entered_count -= 1
         self._newcomers.discard(member)
 
     def deliver(self, publication: Publication) -> None:
@@ -129,7 +132,7 @@ class LocalRoom:
         """Tell everyone here who has had less that what comes next comes after `position`."""
         begins_anew = self.delivered is None or self.delivered.epoch != position.epoch
         self._let_in(lambda had: is_after(position, had) or (begins_anew and had.epoch != position.epoch))
-        self._fan_out(Gap(position))
+        self._tell_gap(position)
         self.go_on_from(position)
 
     def go_on_from(self, position: Position) -> None:
@@ -159,75 +162,59 @@ class LocalRoom:
 
     def _enter(self, member: Membership) -> None:
         self._audience_of(member).add(member.connection.transport)
-        self._live_count += 1
+        self._entered_count += 1
+        if not member.codec.tells_gaps:
+            self._live.add(member)
+        if self.rules.delta and not member.takes_deltas:
+            self._without_base.append(member)
 
-    def _fan_out(self, event: Publication | Gap) -> None:
+    def _fan_out(self, publication: Publication) -> None:
+        self._hold(publication)
+        delta = self._delta(publication) if self.rules.delta else None
+        for (codec, takes_deltas, _), audience in self._audiences.items():
+            if audience:
+                audience.write(codec.encode(delta if takes_deltas and delta else publication, self.name))
+        if self._without_base:
+            self._give_base()
+
+    def _delta(self, publication: Publication) -> Delta | None:
+        """Return what has changed since the publication before, if that is known, and shorter."""
+        base, self._base = self._base, publication.data
+        if base is None or not any(
+            takes_deltas and audience for (_, takes_deltas, _), audience in self._audiences.items()
+        ):
+            return None
+        changes = delta(base, publication.data)
+        return None if changes is None else Delta(publication, changes)
+
+    def _give_base(self) -> None:
+        """Let those who have now had a whole publication take deltas, if they want them."""
+        members, self._without_base = self._without_base, []
+        for member in members:
+            if member.is_lasting:
+                audience = self._audience_of(member)
+                member.has_had_one()
+                if member.takes_deltas:
+                    audience.discard(member.connection.transport)
+                    self._audience_of(member).add(member.connection.transport)
+
+    def _tell_gap(self, position: Position) -> None:
+        gap = Gap(position)
+        self._hold(gap)
+        for (codec, _, _), audience in self._audiences.items():
+            if audience and codec.tells_gaps:
+                audience.write(codec.encode(gap, self.name))
+        for member in tuple(self._live):  # some leave
+            member.tell_gap(position)
+
+    def _hold(self, event: Publication | Gap) -> None:
         if self._newcomers:
             for newcomer in tuple(self._newcomers):  # one that overruns leaves
                 newcomer.hold(event)
-        for (codec, _), audience in self._audiences.items():
-            if audience:
-                audience.write(codec.encode(event))
 
     def _audience_of(self, member: Membership) -> Audience[Transport]:
         transport = member.connection.transport
-        key = (member.connection.codec, transport.kind)
+        key = (member.codec, member.takes_deltas, transport.kind)
         if key not in self._audiences:
             self._audiences[key] = transport.new_audience()
         return self._audiences[key]
-
-
-class Presence:
-    """Who is in a room, told to those who asked; comings and goings of 100 ms are told together."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.members: dict[str, Member] = {}
-        self._runtime = runtime
-        self._watchers: set[Membership] = set()
-        self._new_watchers: set[Membership] = set()
-        self._joined: dict[str, Member] = {}
-        self._left: dict[str, Member] = {}
-        self._is_scheduled = False
-
-    def come(self, membership: Membership) -> None:
-        member = membership.member
-        self.members[member.client] = self._joined[member.client] = member
-        if membership.wants_presence:
-            self._new_watchers.add(membership)
-        self._schedule()
-
-    def go(self, membership: Membership) -> None:
-        member = membership.member
-        self._watchers.discard(membership)
-        self._new_watchers.discard(membership)
-        self.members.pop(member.client, None)
-        if self._joined.pop(member.client, None) is None:
-            self._left[member.client] = member
-            self._schedule()
-
-    def tell(self) -> None:
-        """Tell the watchers what has changed since the last time, and new watchers who is there."""
-        self._is_scheduled = False
-        joined, self._joined = self._joined, {}
-        left, self._left = self._left, {}
-        newcomers, self._new_watchers = self._new_watchers, set()
-        if joined or left:
-            tell_all(self._watchers, PresenceChanged(tuple(joined.values()), tuple(left.values())))
-        if newcomers:
-            tell_all(newcomers, PresenceChanged(joined=tuple(self.members.values())))
-            self._watchers |= newcomers
-
-    def _schedule(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._runtime.call_later(PRESENCE_BATCH_SECONDS, self.tell)
-
-
-def tell_all(memberships: Iterable[Membership], event: Event) -> None:
-    """Write an event to several connections, encoded once per codec."""
-    frames: dict[Codec, Frame] = {}
-    for membership in memberships:
-        connection = membership.connection
-        if connection.codec not in frames:
-            frames[connection.codec] = connection.codec.encode(event)
-        connection.transport.write(frames[connection.codec])

@@ -1,9 +1,10 @@
-"""Who a handshake's session belongs to."""
+"""Who a handshake's session, or a token's subject, belongs to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model, load_backend
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from django.core.exceptions import ValidationError
 from django.db import close_old_connections
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -25,13 +27,11 @@ QUIET_SECONDS = 1.0
 
 
 class Visitors:
-    """Finds the users of handshakes; those that come together share one hop to a thread and two queries."""
+    """Finds the users of handshakes and tokens; those that come together share one hop to a thread and two queries."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._waiting: dict[str, asyncio.Future[Any]] = {}
-        self._is_asking = False
-        self._asked_until = 0.0
+        self._sessions = _Lookup(users_of_sessions, runtime)
+        self._ids = _Lookup(users_of_ids, runtime)
 
     async def user_of(self, request: HandshakeRequest, scope: Any) -> Any:
         """Return the user whom a middleware such as AuthMiddlewareStack has found, else the session's."""
@@ -41,9 +41,29 @@ class Visitors:
         session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
         if session_key is None or "\0" in session_key:
             return _nobody()
-        if session_key not in self._waiting:
-            self._waiting[session_key] = asyncio.get_running_loop().create_future()
-        answer = self._waiting[session_key]
+        return await self._sessions.find(session_key)
+
+    async def user_with_id(self, user_id: str) -> Any:
+        """Return the active user with this primary key, an AnonymousUser for "", None if there is none."""
+        if not user_id:
+            return _nobody()
+        return await self._ids.find(user_id) if "\0" not in user_id else None
+
+
+class _Lookup:
+    """Finds users by text keys: all keys that come together are asked for at once."""
+
+    def __init__(self, find: Callable[[Collection[str]], dict[str, Any]], runtime: Runtime) -> None:
+        self._ask_in_thread = sync_to_async(partial(_ask_database, find))
+        self._runtime = runtime
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._is_asking = False
+        self._asked_until = 0.0
+
+    async def find(self, key: str) -> Any:
+        if key not in self._waiting:
+            self._waiting[key] = asyncio.get_running_loop().create_future()
+        answer = self._waiting[key]
         if not self._is_asking:
             self._is_asking = True
             self._runtime.spawn(self._ask())
@@ -65,36 +85,49 @@ class Visitors:
 
     async def _answer(self, waiting: dict[str, asyncio.Future[Any]], *, on_fresh_connection: bool) -> None:
         try:
-            users = await _ask_in_thread(list(waiting), on_fresh_connection)
+            users = await self._ask_in_thread(list(waiting), on_fresh_connection)
         except Exception as error:
-            if len(waiting) > 1:  # one bad session must not be everybody's trouble
-                for session_key, answer in waiting.items():
-                    await self._answer({session_key: answer}, on_fresh_connection=False)
+            if len(waiting) > 1:  # one bad key must not be everybody's trouble
+                for key, answer in waiting.items():
+                    await self._answer({key: answer}, on_fresh_connection=False)
                 return
             for answer in waiting.values():
                 answer.set_exception(error)
                 answer.exception()  # whoever asked may have left
         else:
-            for session_key, answer in waiting.items():
-                answer.set_result(users[session_key])
+            for key, answer in waiting.items():
+                answer.set_result(users[key])
 
     def _give_back(self) -> None:
         if not self._is_asking and self._asked_until + QUIET_SECONDS <= asyncio.get_running_loop().time():
             self._runtime.spawn(sync_to_async(close_old_connections)())
 
 
-def _ask_database(session_keys: Collection[str], on_fresh_connection: bool) -> dict[str, Any]:
+def _ask_database(
+    find: Callable[[Collection[str]], dict[str, Any]], keys: Collection[str], on_fresh_connection: bool
+) -> dict[str, Any]:
     """Use the database as a request would: a connection that is broken or too old is not used again."""
     if on_fresh_connection:
         close_old_connections()
     try:
-        return users_of_sessions(session_keys)
+        return find(keys)
     except Exception:
         close_old_connections()
         raise
 
 
-_ask_in_thread = sync_to_async(_ask_database)
+def users_of_ids(ids: Collection[str]) -> dict[str, Any]:
+    """Return the active users with these primary keys, None for those that there are not."""
+    key = get_user_model()._meta.pk
+    keys: dict[Any, str] = {}
+    for text in ids:
+        try:
+            keys[key.to_python(text)] = text
+        except ValidationError:
+            continue  # no user can have it
+    found = rows_with(get_user_model(), "pk", keys)
+    active = {keys[user.pk]: user for user in found if getattr(user, "is_active", True)}
+    return {text: active.get(text) for text in ids}
 
 
 def users_of_sessions(session_keys: Collection[str]) -> dict[str, Any]:

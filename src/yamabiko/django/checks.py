@@ -8,6 +8,7 @@ from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
@@ -17,6 +18,7 @@ from yamabiko.core.messages import History
 from yamabiko.django import settings
 from yamabiko.django.rooms import Room, registry
 
+SECRETS_OF_THEIR_OWN = ("TOKEN_SECRET", "TOKEN_SECRET_PREVIOUS", "API_KEY", "API_KEY_PREVIOUS")
 HOOKS = ("can_join", "can_publish", "on_publish", "on_join", "on_leave")
 
 
@@ -55,6 +57,7 @@ def _setting_problems() -> Iterator[CheckMessage]:
         hint = f"Did you mean {meant!r}?" if meant else f"The keys are {', '.join(settings.KEYS)}."
         yield Error(f"YAMABIKO[{key!r}] is no setting of Yamabiko.", hint=hint, id="yamabiko.E002")
     yield from _broker_problems()
+    yield from _token_problems()
 
 
 def _broker_problems() -> Iterator[CheckMessage]:
@@ -72,6 +75,29 @@ def _broker_problems() -> Iterator[CheckMessage]:
             hint="A channel layer carries messages at most once; use another BROKER where they must not be lost.",
             id="yamabiko.W001",
         )
+
+
+def _token_problems() -> Iterator[CheckMessage]:
+    from yamabiko.django.token_keys import verifying_keys
+
+    for name in SECRETS_OF_THEIR_OWN:
+        if settings.setting(name) and settings.setting(name) in _secrets_of_django():
+            yield Error(
+                f"YAMABIKO[{name!r}] is Django's SECRET_KEY.",
+                hint="Set it to one of its own: python -c 'import secrets; print(secrets.token_urlsafe(48))'",
+                id="yamabiko.E005",
+            )
+    try:
+        verifying_keys()
+    except ConfigurationError as error:
+        yield Error(str(error), hint="docs/reference/settings says which keys tokens may have.", id="yamabiko.E006")
+
+
+def _secrets_of_django() -> list[object]:
+    try:
+        return [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
+    except ImproperlyConfigured:  # it is empty, which Django tells whoever needs it
+        return []
 
 
 def _app_problems() -> Iterator[CheckMessage]:

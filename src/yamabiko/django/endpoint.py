@@ -8,14 +8,21 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 from yamabiko.codecs.plain import PLAIN
+from yamabiko.codecs.sdk_json import SDK_JSON
+from yamabiko.codecs.sdk_protobuf import SDK_PROTOBUF
 from yamabiko.core.errors import BadRequest, ConfigurationError, InternalError, Refusal, UnknownRoom
+from yamabiko.core.interfaces import Codec
 from yamabiko.core.messages import Join, Position
 from yamabiko.core.names import room_name
+from yamabiko.django.application import Visitor, identity_of
 from yamabiko.django.handshake import HandshakeRequest, check_host_and_origin
 from yamabiko.django.service import service
-from yamabiko.transports.asgi import Application, Receive, Scope, Send, refuse, serve_room
+from yamabiko.transports.asgi import Application, Receive, Scope, Send, refuse, serve_client, serve_room
 
 logger = logging.getLogger("yamabiko")
+
+SDK_PATH = "/connection/websocket"
+SDK_CODECS: dict[str, Codec] = {"centrifuge-protobuf": SDK_PROTOBUF, "centrifuge-json": SDK_JSON}
 
 _PATH = re.compile(r"/rooms/(?P<room>.+?)/?")
 _SINCE = re.compile(r"(?P<epoch>[^:]{1,64}):(?P<offset>[0-9]{1,18})")
@@ -57,7 +64,10 @@ def with_rooms(http: Application) -> Application:
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await serve_socket(room_in_path(scope), scope, receive, send)
+            if path_in(scope).rstrip("/") == SDK_PATH:
+                await serve_sdk_socket(scope, receive, send)
+            else:
+                await serve_socket(room_in_path(scope), scope, receive, send)
         elif scope["type"] == "lifespan":
             await _live(receive, send)
         else:
@@ -66,9 +76,22 @@ def with_rooms(http: Application) -> Application:
     return application
 
 
+class ConnectionConsumer:
+    """A socket that speaks the SDK protocol, for all rooms; for Channels' `URLRouter`, or any other ASGI router."""
+
+    @classmethod
+    def as_asgi(cls) -> Application:
+        """Return the ASGI application to route to, at "connection/websocket" for clients that expect it there."""
+        return serve_sdk_socket
+
+
+def path_in(scope: Scope) -> str:
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
 def room_in_path(scope: Scope) -> str:
     """Return the room that a path names, an empty text for a path that is no room's."""
-    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    path = path_in(scope)
     if path.rstrip("/") == "/websock1":
         return "room1"
     match = _PATH.fullmatch(path)
@@ -93,8 +116,41 @@ async def serve_socket(room: str, scope: Scope, receive: Receive, send: Send) ->
         logger.exception("a handshake could not be answered")
         await refuse(InternalError(), scope, send)
     else:
-        connection = here.node.connect(PLAIN, user)
+        connection = here.node.connect(PLAIN, identity_of(user))
         await serve_room(connection, join, here.limits, scope=scope, receive=receive, send=send)
+
+
+async def serve_sdk_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Do the same for a socket that speaks the SDK protocol."""
+    if scope["type"] != "websocket":
+        raise ConfigurationError(f"clients connect by WebSocket, not by {scope['type']}; route them under 'websocket'")
+    await receive()  # websocket.connect is always the first
+    here = service()
+    here.serve()
+    try:
+        request = HandshakeRequest(scope)
+        check_host_and_origin(request)
+    except Refusal as refusal:
+        await refuse(refusal, scope, send)
+        return
+    codec, subprotocol = codec_of(scope)
+    pings = _query(scope).get("cf_ws_frame_ping_pong") != "true"
+    connection = here.node.connect_sdk(codec, Visitor(request, scope), pings=pings)
+    await serve_client(connection, subprotocol, here.limits, scope=scope, receive=receive, send=send)
+
+
+def codec_of(scope: Scope) -> tuple[Codec, str]:
+    """Return the codec that a handshake asks for, and the subprotocol that accepts it, "" for none."""
+    offered = scope.get("subprotocols") or ()
+    for subprotocol, codec in SDK_CODECS.items():
+        if subprotocol in offered:
+            return codec, subprotocol
+    query = _query(scope)
+    return (SDK_PROTOBUF if "protobuf" in (query.get("format"), query.get("cf_protocol")) else SDK_JSON), ""
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    return dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
 
 
 def join_of(room: str, scope: Scope) -> Join:
@@ -105,7 +161,7 @@ def join_of(room: str, scope: Scope) -> Join:
     if not room:
         logger.warning("refused a WebSocket: %r is no room's path", str(scope["path"])[:200])
         raise UnknownRoom("rooms are at /rooms/<room>/")
-    query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
+    query = _query(scope)
     invalid: list[Refusal] = []
     return Join(
         _room_name(room),

@@ -1,9 +1,9 @@
 """How a shell or a task on the same machine speaks in rooms that one server has to itself, in memory or in a file.
 
 With `memory://` and `sqlite://` a room is in the process that serves it. Each such process listens on a Unix socket
-that other processes of the same site and user find and speak and read through. A site is known by its database, its
-BROKER and its SECRET_KEY, so a test run never speaks in the rooms of a running server. Where there are no Unix sockets,
-on Windows, there is no such line.
+that other processes of the same site and user find, and through which they have their wishes fulfilled. A site is known
+by its database, its BROKER and its SECRET_KEY, so a test run never speaks in the rooms of a running server. Where there
+are no Unix sockets, on Windows, there is no such line.
 """
 
 from __future__ import annotations
@@ -13,51 +13,41 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISDIR
+from typing import Any, TypeVar
 
 import msgspec
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.crypto import salted_hmac
 
-from yamabiko.core.errors import NotAvailable, PublishFailed, YamabikoError
-from yamabiko.core.messages import Position, Stream
+from yamabiko.core.errors import NotAvailable, PublishFailed, Refusal, YamabikoError, refusal_of
+from yamabiko.core.messages import NOTHING
+from yamabiko.core.node import Node
 from yamabiko.django import settings
+from yamabiko.django.wishes import AnyWish, Publish, Wish, decoded_answer
 
 logger = logging.getLogger("yamabiko")
+T = TypeVar("T")
 
 ANSWER_SECONDS = 2.0
 LONGEST_LINE = 16 * 1024 * 1024
 
 
-class Speak(msgspec.Struct, tag="publish"):
-    room: str
-    data: msgspec.Raw
-    key: str
+class Answer(msgspec.Struct, omit_defaults=True):
+    """What a wish was answered, or the text of its error with the code of the Refusal it was, 0 for PublishFailed."""
 
-
-class Read(msgspec.Struct, tag="read"):
-    room: str
-    since: Position | None
-    limit: int
-    reverse: bool
-
-
-class Answer(msgspec.Struct):
-    position: Position | None = None
-    page: Stream | None = None
+    answer: msgspec.Raw = NOTHING
     error: str = ""
+    code: int = 0
 
 
 class LocalLine:
-    """The listening end: hands each call, one line of JSON, to the node; answers with what it says or the error."""
+    """The listening end: hands each wish, one line of JSON, to the node; answers with what it says or the error."""
 
-    def __init__(
-        self, publish: Callable[..., Awaitable[Position | None]], read: Callable[..., Awaitable[Stream]]
-    ) -> None:
-        self._publish = publish
-        self._read = read
+    def __init__(self, node: Node) -> None:
+        self._node = node
         self._server: asyncio.Server | None = None
         self._path = Path()
 
@@ -88,51 +78,40 @@ class LocalLine:
 
     async def _answer_to(self, line: bytes) -> Answer:
         try:
-            call = msgspec.json.decode(line, type=Speak | Read)
-            if isinstance(call, Speak):
-                return Answer(await self._publish(call.room, bytes(call.data), key=call.key))
-            return Answer(page=await self._read(call.room, since=call.since, limit=call.limit, reverse=call.reverse))
+            wish = msgspec.json.decode(line, type=AnyWish)
+            return Answer(msgspec.Raw(msgspec.json.encode(await wish.fulfil(self._node))))
+        except Refusal as refusal:
+            return Answer(error=refusal.message, code=refusal.code)
         except (YamabikoError, msgspec.MsgspecError) as error:
             return Answer(error=str(error) or type(error).__name__)
 
 
-def publish_to_servers(room: str, data: bytes, key: str = "") -> list[Position | None]:
-    """Publish in every running server of this site on this machine; return the positions, none if no server runs.
+def ask_servers(wish: Wish[T]) -> list[T]:
+    """Have every running server of this site on this machine fulfil a wish; return the answers, none if none runs.
 
-    Raises PublishFailed if a server did not take it.
+    Raises what the server did; PublishFailed for a publish, NotAvailable for any other wish, that got no answer.
     """
-    answers = []
-    for line in _open_lines(PublishFailed) if is_possible() else ():
-        try:
-            answers.append(_answer_on(line, Speak(room, msgspec.Raw(data), key)))
-        except (OSError, msgspec.MsgspecError) as error:
-            raise PublishFailed(
-                f"a server of this site on this machine did not answer, and may have published it: {error!r}"
-            ) from error
-        if answers[-1].error:
-            raise PublishFailed(f"the server did not take it: {answers[-1].error}")
-    return [answer.position for answer in answers]
+    failure = PublishFailed if isinstance(wish, Publish) else NotAvailable
+    return [_ask(line, wish, failure) for line in (_open_lines(failure) if is_possible() else ())]
 
 
-def read_from_server(room: str, since: Position | None, limit: int, reverse: bool) -> Stream | None:
-    """Return a page of history from a running server of this site on this machine, None if no server runs.
-
-    Raises NotAvailable if the server has none.
-    """
-    for line in _open_lines(NotAvailable) if is_possible() else ():
-        try:
-            answer = _answer_on(line, Read(room, since, limit, reverse))
-        except (OSError, msgspec.MsgspecError) as error:
-            raise NotAvailable(f"a server of this site on this machine did not answer: {error!r}") from error
-        if answer.error:
-            raise NotAvailable(f"the server says: {answer.error}")
-        return answer.page
-    return None
+def _ask(line: socket.socket, wish: Wish[T], failure: type[YamabikoError]) -> T:
+    try:
+        answer = _answer_on(line, wish)
+        if not answer.error:
+            return decoded_answer(wish, bytes(answer.answer))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise failure(
+            f"a server of this site on this machine did not answer, and may have done it: {error!r}"
+        ) from error
+    if isinstance(wish, Publish) and answer.code in (0, NotAvailable.code):
+        raise PublishFailed(f"the server did not take it: {answer.error}")
+    raise refusal_of(answer.code, answer.error)
 
 
-def _answer_on(line: socket.socket, call: Speak | Read) -> Answer:
+def _answer_on(line: socket.socket, wish: Wish[Any]) -> Answer:
     with line, line.makefile("rb") as answers:
-        line.sendall(msgspec.json.encode(call) + b"\n")
+        line.sendall(msgspec.json.encode(wish) + b"\n")
         return msgspec.json.decode(answers.readline(), type=Answer)
 
 

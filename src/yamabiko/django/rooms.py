@@ -8,9 +8,10 @@ from typing import Any, ClassVar, TypeVar
 
 from django.urls.resolvers import RoutePattern
 
-from yamabiko.core.errors import UnknownRoom
+from yamabiko.core.errors import MethodNotFound, UnknownRoom
 from yamabiko.core.messages import History
 from yamabiko.core.names import room_name
+from yamabiko.django.calls import Call, calls_of
 
 
 class Room:
@@ -24,12 +25,18 @@ class Room:
     """What is kept of the room's messages; None keeps nothing, and nothing can be resumed."""
     presence: bool = False
     """Whether members may see who is there."""
+    delta: bool = False
+    """Whether clients that ask for it get what has changed since the message before, where that is shorter.
+
+    For rooms with a history whose messages are large and much alike; it costs time for each message, not each member.
+    """
     channels_group: str = ""
     """The room's group with BROKER "channels://...", for old code that uses it: "chat_{name}", or with all of `{room}`.
 
     Whatever has a "message" and is sent to that group is published in the room.
     """
     changes_messages: ClassVar[bool] = False
+    calls: ClassVar[dict[str, Call]] = {}
 
     name: str
     kwargs: dict[str, Any]
@@ -48,6 +55,7 @@ class Room:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.changes_messages = cls.on_publish is not Room.on_publish
+        cls.calls = calls_of(cls)
 
     async def can_join(self, user: Any) -> bool:
         """Return whether `user` may be in the room and read its history. Asked once, when they join."""
@@ -66,6 +74,13 @@ class Room:
 
     async def on_leave(self, user: Any) -> None:
         """Called when a connection of `user` that was a member is gone, whatever ended it."""
+
+    async def call(self, user: Any, method: str, arguments: bytes) -> bytes:
+        """Call the `@rpc` method of this name with a JSON object, and return its result as JSON."""
+        call = type(self).calls.get(method)
+        if call is None:
+            raise MethodNotFound(f"{self.name} has no method {method[:80]!r}")
+        return await call(self, user, arguments=arguments)
 
 
 class Registry:

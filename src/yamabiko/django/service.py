@@ -9,23 +9,25 @@ import asyncio
 import atexit
 import logging
 import os
+import socket
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import msgspec
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from yamabiko.brokers.memory import MemoryBroker
 from yamabiko.brokers.sqlite import SqliteBroker
 from yamabiko.core.errors import PublishFailed
-from yamabiko.core.interfaces import Rules
 from yamabiko.core.messages import Position, Stream
 from yamabiko.core.node import Node
 from yamabiko.django import local_line, settings
+from yamabiko.django.application import DjangoApplication
 from yamabiko.django.auth import Visitors
 from yamabiko.django.brokers import is_testing, make_broker
-from yamabiko.django.rooms import registry
+from yamabiko.django.wishes import Publish, Read, Wish
 from yamabiko.transports.loop_thread import LoopThread
 from yamabiko.transports.runtime import AsyncioRuntime
 
@@ -36,24 +38,22 @@ FINISH_SECONDS = 2.0
 """How long what is under way may take when the server stops; the server has waited for its own tasks before."""
 
 
-class DjangoApplication:
-    """The core's `Application`: Room classes and Django users."""
-
-    def rules(self, room: str) -> Rules:
-        return registry.room(room)
-
-    def name_of(self, user: Any) -> str:
-        return str(user.get_username()) if getattr(user, "is_authenticated", False) else ""
-
-
 class Service:
     """One node and the loop it lives on."""
 
     def __init__(self) -> None:
         self._runtime = AsyncioRuntime()
-        self.node = Node(make_broker(), DjangoApplication(), self._runtime)
         self.limits = settings.limits()
         self.visitors = Visitors(self._runtime)
+        self.node = Node(
+            make_broker(),
+            DjangoApplication(self.visitors),
+            self._runtime,
+            name=f"{socket.gethostname()}_{os.getpid()}",
+            sdk_limits=settings.sdk_limits(),
+            linger_seconds=settings.presence_linger_seconds(),
+            position_check_seconds=settings.position_check_seconds(),
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: LoopThread | None = None
         self._beginning = threading.Lock()
@@ -76,8 +76,9 @@ class Service:
             from yamabiko.django.outbox import Relay
 
             self._relay = self._loop.create_task(Relay(self._send).run())
+        self._runtime.spawn(self.node.begin())
         if not self.node.broker.is_shared and self._line is None and local_line.is_possible():
-            self._line = local_line.LocalLine(self.node.publish, self.node.read)
+            self._line = local_line.LocalLine(self.node)
             self._runtime.spawn(self._line.open())
 
     async def _send(self, room: str, data: bytes, key: str) -> Position | None:
@@ -89,24 +90,34 @@ class Service:
             self._relay.cancel()
             await asyncio.wait([self._relay])
             self._relay = None
+        await self.node.end()
         await self._runtime.finished(within_seconds=FINISH_SECONDS)
         if self._line is not None:
             await self._line.close()
             self._line = None
         await self.node.broker.close()
 
-    async def publish(self, room: str, data: bytes, *, key: str = "") -> Position | None:
-        """Publish where the room's members are: on this loop, on another one, or in a server on this machine.
+    async def ask(self, wish: Wish[T]) -> T:
+        """Have a wish fulfilled where the rooms are: on this loop, on another one, or in a server on this machine.
+
+        Raises UnknownRoom, NotAvailable, another Refusal or PublishFailed.
+        """
+        if self._is_elsewhere:
+            answers = await asyncio.to_thread(local_line.ask_servers, wish)
+            if answers:
+                return answers[-1]
+            self._warn_if_nobody_hears(wish)
+        return await self._at_home(wish.fulfil(self.node))
+
+    async def publish(
+        self, room: str, data: bytes, *, key: str = "", extras: bytes = b"", is_kept: bool = True
+    ) -> Position | None:
+        """Publish where the room's members are.
 
         Raises UnknownRoom or PublishFailed, also for a message too large for members to keep up with.
         """
         self.refuse_too_large(data)
-        if self._is_elsewhere:
-            positions = await asyncio.to_thread(local_line.publish_to_servers, room, data, key)
-            if positions:
-                return positions[-1]
-            self._warn_if_nobody_hears(room)
-        return await self._at_home(self.node.publish(room, data, key=key))
+        return await self.ask(Publish(room=room, data=msgspec.Raw(data), key=key, extras=extras, is_kept=is_kept))
 
     def refuse_too_large(self, data: bytes) -> None:
         """Raise PublishFailed for a message that no member could keep up with."""
@@ -114,12 +125,8 @@ class Service:
             raise PublishFailed(f"a message of {len(data)} bytes is larger than half of MAX_BACKLOG_BYTES")
 
     async def read(self, room: str, *, since: Position | None, limit: int, reverse: bool) -> Stream:
-        """Return a page of a room's history, wherever it is. Raises UnknownRoom or NotAvailable."""
-        if self._is_elsewhere:
-            page = await asyncio.to_thread(local_line.read_from_server, room, since, limit, reverse)
-            if page is not None:
-                return page
-        return await self._at_home(self.node.read(room, since=since, limit=limit, reverse=reverse))
+        """Return a page of a room's history. Raises UnknownRoom or NotAvailable."""
+        return await self.ask(Read(room=room, since=since, limit=limit, reverse=reverse))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` from a thread without a loop, and wait for it."""
@@ -167,12 +174,12 @@ class Service:
         finally:
             await self.node.broker.close()
 
-    def _warn_if_nobody_hears(self, room: str) -> None:
-        if isinstance(self.node.broker, MemoryBroker) and not is_testing():
+    def _warn_if_nobody_hears(self, wish: Wish[Any]) -> None:
+        if isinstance(wish, Publish) and isinstance(self.node.broker, MemoryBroker) and not is_testing():
             logger.warning(
                 "published in %r, but nobody hears it: with BROKER memory:// rooms are in the server's memory, and no "
                 "server of this site runs on this machine",
-                room,
+                wish.room,
             )
 
 

@@ -136,7 +136,7 @@ class AdoptedSocket(asyncio.Protocol):
             self._deadline.cancel()
         self._stop_waiting()
         if self._unhandled is None:
-            self._connection.closed()
+            self._connection.closed(is_lost=self._has_said_nothing)
 
     def pause_writing(self) -> None:
         if self._drained is None:
@@ -188,7 +188,7 @@ class AdoptedSocket(asyncio.Protocol):
     # Of the pulse
 
     def ping(self) -> None:
-        if self._websocket.state is OPEN:
+        if self._websocket.state is OPEN and not self._connection.ping():
             self._websocket.send_ping(b"")
             self._send_replies()
 
@@ -244,7 +244,7 @@ class AdoptedSocket(asyncio.Protocol):
                 await asyncio.sleep(0)  # others have their turn
         self._unhandled = None
         if self._is_lost or self._websocket.state is not OPEN:
-            self._connection.closed()
+            self._connection.closed(is_lost=self._has_said_nothing)
         else:
             self._read_on()
 
@@ -268,12 +268,17 @@ class AdoptedSocket(asyncio.Protocol):
         """
         self.writer.end()
         self._set_deadline()
-        if self._websocket.close_rcvd is None and self._transport.can_write_eof():
+        if self._has_said_nothing and self._transport.can_write_eof():
             self._transport.write_eof()
         else:
             self._transport.close()
         if self._unhandled is None:
-            self._connection.closed()
+            self._connection.closed(is_lost=self._has_said_nothing)
+
+    @property
+    def _has_said_nothing(self) -> bool:
+        """Whether the peer has sent no close frame."""
+        return self._websocket.close_rcvd is None
 
     def _set_deadline(self, seconds: float = CLOSE_SECONDS) -> None:
         """Let the socket be cut off in so many seconds at the latest."""

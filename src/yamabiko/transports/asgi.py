@@ -1,4 +1,4 @@
-"""A room's socket on any ASGI server: the handshake, then either adoption by our server or the portable loop."""
+"""A socket on any ASGI server: the handshake, then either adoption by our server or the portable loop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any, TypeAlias
 import msgspec
 
 from yamabiko.core.connection import Connection
-from yamabiko.core.errors import SLOW, TOO_BIG, Close, Refusal
+from yamabiko.core.errors import NO_PONG, SLOW, TOO_BIG, Close, Refusal
 from yamabiko.core.frames import Frame
 from yamabiko.core.interfaces import Audience, Transport
 from yamabiko.core.messages import Join
+from yamabiko.core.plain.connection import PlainConnection
 from yamabiko.transports.audience import Section, TurnAudience
 from yamabiko.transports.limits import Limits
+from yamabiko.transports.pulse import pulse
 
 logger = logging.getLogger("yamabiko")
 
@@ -30,24 +32,39 @@ ADOPT = "yamabiko.adopt"
 """The ASGI extension of our server: a callable that takes a Connection and its Limits and returns its transport."""
 STATUS = {101: 401, 102: 404, 103: 403, 108: 503}
 CLOSE_SECONDS = 5.0
+LOST = (1006,)
+"""What servers tell as the close code of a peer that has said no goodbye."""
 TOO_BIG_FOR_DAPHNE = Close(3501, "message too big")
 """Daphne fails to send any code below 3000 but 1000, and leaves the socket open."""
 
 
 async def serve_room(
-    connection: Connection, join: Join, limits: Limits, *, scope: Scope, receive: Receive, send: Send
+    connection: PlainConnection, join: Join, limits: Limits, *, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Answer the handshake of a socket whose `websocket.connect` has been received, then serve it until it ends."""
     is_adopted = False
     try:
-        if await _is_joined(connection, join, scope, send):
+        if await _is_joined(connection, join, scope, send) and await _is_accepted(send):
             is_adopted = await _serve(connection, limits, scope, receive, send)
     finally:
         if not is_adopted:
             connection.closed()
 
 
-async def _is_joined(connection: Connection, join: Join, scope: Scope, send: Send) -> bool:
+async def serve_client(
+    connection: Connection, subprotocol: str, limits: Limits, *, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Do the same for a socket on which who it is, and what it joins, is said later; "" is no subprotocol."""
+    is_adopted = False
+    try:
+        if await _is_accepted(send, subprotocol):
+            is_adopted = await _serve(connection, limits, scope, receive, send)
+    finally:
+        if not is_adopted:
+            connection.closed()
+
+
+async def _is_joined(connection: PlainConnection, join: Join, scope: Scope, send: Send) -> bool:
     try:
         await connection.join(join)
     except Refusal as refusal:
@@ -57,14 +74,17 @@ async def _is_joined(connection: Connection, join: Join, scope: Scope, send: Sen
         logger.exception("joining room %r failed", join.room)
         await refuse(Refusal(), scope, send)
     else:
-        return await _is_accepted(send)
+        return True
     return False
 
 
-async def _is_accepted(send: Send) -> bool:
+async def _is_accepted(send: Send, subprotocol: str = "") -> bool:
+    message: Message = {"type": "websocket.accept"}
+    if subprotocol:
+        message["subprotocol"] = subprotocol
     try:
-        await send({"type": "websocket.accept"})
-    except OSError:  # the peer left while it was joining
+        await send(message)
+    except OSError:  # the peer left during its handshake
         return False
     return True
 
@@ -81,7 +101,7 @@ async def _serve(connection: Connection, limits: Limits, scope: Scope, receive: 
         await connection.go_live(portable)
         await portable.read(receive)
     finally:
-        connection.closed()
+        connection.closed(is_lost=portable.is_lost)
         await portable.ended()
     return False
 
@@ -116,6 +136,11 @@ class AsgiTransport:
         self._too_big = too_big
         self._outbox: deque[Frame] = deque()
         self._unsent_bytes = 0
+        self.is_heard = True
+        self.is_lost = False
+        """Whether the peer is gone without a word."""
+        self._is_handling = False
+        self._was_asked = False
         self._close: Close | None = None
         self._is_gone = False
         self._writer: asyncio.Task[None] | None = None
@@ -156,18 +181,39 @@ class AsgiTransport:
 
     async def read(self, receive: Receive) -> None:
         """Hand what arrives to the connection until the peer or we end it."""
-        while self._close is None:
-            message = await self._next(receive)
-            if message is None or message["type"] == "websocket.disconnect":
-                self._is_gone = self._close is None
-                return
-            payload = message.get("text")
-            if payload is None:
-                payload = message.get("bytes") or b""
-            if size(payload) > self._limits.message_bytes:
-                self._connection.close(self._too_big)
-            else:
-                await self._connection.receive(payload)
+        pulse(self._limits).watch(self)
+        try:
+            while self._close is None:
+                message = await self._next(receive)
+                if message is None or message["type"] == "websocket.disconnect":
+                    self._is_gone = self._close is None
+                    self.is_lost = message is not None and message.get("code") in LOST
+                    return
+                await self._take(message)
+        finally:
+            pulse(self._limits).forget(self)
+
+    async def _take(self, message: Message) -> None:
+        self.is_heard = True
+        payload = message.get("text")
+        if payload is None:
+            payload = message.get("bytes") or b""
+        if size(payload) > self._limits.message_bytes:
+            self._connection.close(self._too_big)
+            return
+        self._is_handling = True
+        try:
+            await self._connection.receive(payload)
+        finally:
+            self._is_handling = False
+
+    def ping(self) -> None:
+        """Ask a peer that its own protocol has pings for; the others are asked by the server."""
+        self._was_asked = not self._is_over and self._connection.ping()
+
+    def is_silent(self) -> None:
+        if self._was_asked and not self._is_handling:  # else it is we who do not listen
+            self._connection.close(NO_PONG)
 
     async def _next(self, receive: Receive) -> Message | None:
         """Return the next message, or None as soon as it is over: not every server tells of our own close."""

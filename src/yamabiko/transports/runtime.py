@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 
 logger = logging.getLogger("yamabiko")
@@ -22,6 +23,9 @@ class AsyncioRuntime:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, callback)
+
+    def now(self) -> float:
+        return time.monotonic()
 
     async def finished(self, *, within_seconds: float) -> None:
         """Wait until nothing is running any more; what does not end in time is cancelled, and named in the log."""

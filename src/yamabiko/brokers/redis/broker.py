@@ -6,15 +6,27 @@ import logging
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
+from yamabiko.brokers.nobody import Nobody
 from yamabiko.brokers.redis.address import Address, address_of, texts
 from yamabiko.brokers.redis.names import RoomNames, names_of
-from yamabiko.brokers.redis.records import NOWHERE, body_of, page_of, position_of, published
-from yamabiko.brokers.redis.scripts import PUBLISH, READ, Request, Word
+from yamabiko.brokers.redis.presence import RedisPresence
+from yamabiko.brokers.redis.records import (
+    NOWHERE,
+    OTHERWISE,
+    body_of,
+    page_of,
+    position_of,
+    presence_changed,
+    published,
+)
+from yamabiko.brokers.redis.scripts import FORGET, PUBLISH, READ, Request, Word
 from yamabiko.brokers.redis.troubles import Broken, Trouble, TroubleLog
 from yamabiko.core.errors import ConfigurationError, NotAvailable, PublishFailed
-from yamabiko.core.interfaces import Deliver
+from yamabiko.core.interfaces import Listener, PresenceStore
 from yamabiko.core.messages import History, Position, Stream
 
 if TYPE_CHECKING:
@@ -24,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("yamabiko")
 
+ALL_NODES = ""
+"""No room's name, under which all nodes hear what is for them."""
 LONGEST_TTL_MS = 100 * 365 * 86_400_000
 
 
@@ -43,12 +57,12 @@ class RedisBroker:
         self._prefix = prefix
         self._clock = clock
         self._verb = "SPUBLISH" if address.kind == "cluster" else "PUBLISH"
-        self._deliver: Deliver | None = None
-        self._missed: Callable[[], None] | None = None
         self._servers: Servers | None = None
         self._lines: Lines | None = None
         self._feed: Feed | None = None
         self._log = TroubleLog("Redis cannot be used")
+        self.presence: PresenceStore = RedisPresence(self._asked, self._names, self._now_ms, self._verb)
+        self.start(Nobody())
 
     @classmethod
     def from_url(
@@ -74,14 +88,21 @@ class RedisBroker:
     def __repr__(self) -> str:
         return f"<RedisBroker at {texts(self._address.hosts)}>"
 
-    def start(self, deliver: Deliver, missed: Callable[[], None]) -> None:
-        self._deliver, self._missed = deliver, missed
+    def start(self, listener: Listener) -> None:
+        self._listener, self._deliver = listener, listener.deliver
 
     async def publish(
-        self, room: str, data: bytes, *, history: History | None, user: str = "", key: str = ""
+        self,
+        room: str,
+        data: bytes,
+        *,
+        history: History | None,
+        user: str = "",
+        extras: bytes = b"",
+        key: str = "",
     ) -> Position | None:
         names = self._names(room)
-        body = body_of(data, user)
+        body = body_of(data, user, extras)
         if history is None and not key:
             request = Request(names.tag, (self._verb, names.channel, NOWHERE + body))
         else:
@@ -114,12 +135,18 @@ class RedisBroker:
         where: tuple[Word, ...] = ("", 0) if since is None else (since.epoch or "-", since.offset)
         words = (*where, limit, history.size, _ttl_ms(history), self._now_ms())
         request = Request(names.tag, READ.command((names.numbers, names.log), words), READ.source)
-        try:
-            reply = await self._connected().ask(request, may_repeat=True)
-        except Trouble as trouble:
-            self._log.trouble(trouble)
-            raise NotAvailable("Redis cannot be reached") from trouble
-        return page_of(reply, is_newest_first=since is None)
+        return page_of(await self._asked(request), is_newest_first=since is None)
+
+    async def forget(self, room: str) -> None:
+        names = self._names(room)
+        await self._asked(Request(names.tag, FORGET.command((names.numbers, names.log), ()), FORGET.source))
+
+    async def listen(self) -> None:
+        await self._heard().want(self._names(ALL_NODES))
+
+    async def tell_nodes(self, message: bytes) -> None:
+        names = self._names(ALL_NODES)
+        await self._asked(Request(names.tag, (self._verb, names.channel, OTHERWISE + message)), may_repeat=False)
 
     async def close(self) -> None:
         lines, feed = self._lines, self._feed
@@ -128,6 +155,15 @@ class RedisBroker:
             await lines.close()
         if feed is not None:
             await feed.close()
+
+    async def _asked(self, request: Request, *, may_repeat: bool = True) -> Any:
+        """Return the answer of Redis. Raises NotAvailable."""
+        try:
+            reply = await self._connected().ask(request, may_repeat=may_repeat)
+        except Trouble as trouble:
+            self._log.trouble(trouble)
+            raise NotAvailable("Redis cannot be reached") from trouble
+        return reply
 
     def _names(self, room: str) -> RoomNames:
         return names_of(room, prefix=self._prefix, db=self._address.db)
@@ -157,21 +193,35 @@ class RedisBroker:
         return self._servers
 
     def _take(self, room: str, payload: bytes) -> None:
-        """Deliver what came on a room's channel. Never raises."""
+        """Take what came on a room's channel. Never raises."""
         try:
             publication = published(payload)
         except ValueError as error:
-            logger.warning("a message that somebody sent to room %s through Redis is no publication: %s", room, error)
+            self._take_otherwise(room, payload, error)
             return
-        assert self._deliver is not None
         try:
             self._deliver(room, publication)
         except Exception:
             logger.exception("a publication in room %s could not be delivered", room)
 
+    def _take_otherwise(self, room: str, payload: bytes, error: ValueError) -> None:
+        """Take what is no publication because of `error`. Never raises."""
+        if not payload.startswith(OTHERWISE):
+            logger.warning("a message that somebody sent to room %s through Redis is no publication: %s", room, error)
+            return
+        message = payload.removeprefix(OTHERWISE)
+        try:
+            if room != ALL_NODES:
+                self._listener.presence_changed(room, presence_changed(message))
+            else:
+                self._listener.heard(message)
+        except msgspec.DecodeError as reason:
+            logger.warning("a message that came through Redis to room %r cannot be read: %s", room, reason)
+        except Exception:
+            logger.exception("a message that came through Redis to room %r could not be taken", room)
+
     def _tell_missed(self) -> None:
-        if self._missed is not None:
-            self._missed()
+        self._listener.missed()
 
 
 @lru_cache(maxsize=4096)

@@ -66,6 +66,14 @@ class Feed:
                 self._wanted.pop(channel, None)
             raise
 
+    async def want(self, names: RoomNames) -> None:
+        """Hear a room from now on, once that can be; wait for it no longer than for any answer. Never raises."""
+        self._wanted[names.channel] = names
+        try:
+            await self._is_settled(names)
+        except Unreachable as trouble:
+            logger.debug("what is wanted of Redis will be heard later: %s", trouble)
+
     async def unsubscribe(self, names: RoomNames) -> None:
         channel = names.channel
         self._wanted.pop(channel, None)

@@ -22,7 +22,14 @@ class RoomNames(NamedTuple):
     """A hash: idempotency key to when it was published, offset and epoch."""
     key_order: str
     """A list: the idempotency keys, oldest first."""
+    nodes: str
+    """A sorted set: the nodes with members here and their leases; what each has here lies under its name after this."""
+    users: str
+    """A hash: user to how many clients of theirs are here; see presence.lua."""
+    lost: str
+    """A list: clients that the user of this name has lost; users and rooms share this way to be named."""
     channel: bytes
+    """Where the room's publications and its presence are told; that of the room without a name is for the nodes."""
 
 
 @lru_cache(maxsize=4096)
@@ -37,5 +44,8 @@ def names_of(room: str, *, prefix: str, db: int) -> RoomNames:
         log=f"{base}:log",
         keys=f"{base}:keys",
         key_order=f"{base}:key-order",
+        nodes=f"{base}:nodes",
+        users=f"{base}:users",
+        lost=f"{base}:lost",
         channel=f"{base}:live:{db}".encode(),
     )

@@ -1,4 +1,4 @@
--- How a room is numbered. This part stands before publish.lua and read.lua, which use it.
+-- How a room is numbered. This part stands, after clock.lua, before publish.lua and read.lua, which use it.
 --
 -- The hash KEYS[1] holds
 --   epoch, offset   the position of the newest publication
@@ -14,14 +14,6 @@ local KEY_MS = 300000
 local NUMBERS_MS = 86400000
 local EARLIER_EPOCHS = 8
 local LOOKED_AT = 64
-
-local function time_ms(given)
-  if given ~= '' then
-    return tonumber(given)
-  end
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 local function new_epoch()
   local time = redis.call('TIME')

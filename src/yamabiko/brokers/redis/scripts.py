@@ -29,8 +29,10 @@ class Request(NamedTuple):
 
 
 class Script:
-    def __init__(self, name: str) -> None:
-        self.source = _text("numbering") + "\n" + _text(name)
+    """The scripts of these names as one: each may use what stands before it."""
+
+    def __init__(self, *names: str) -> None:
+        self.source = "\n".join(map(_text, names))
         self._digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def command(self, keys: Sequence[str], arguments: Sequence[Word]) -> tuple[Word, ...]:
@@ -42,5 +44,11 @@ def _text(name: str) -> str:
     return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
-PUBLISH = Script("publish")
-READ = Script("read")
+PUBLISH = Script("clock", "numbering", "publish")
+READ = Script("clock", "numbering", "read")
+FORGET = Script("forget")
+CHANGE = Script("clock", "presence", "change")
+RENEW = Script("clock", "presence", "renew")
+LOOK = Script("clock", "presence", "look")
+LOSE = Script("clock", "lose")
+RECLAIM = Script("clock", "reclaim")

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from yamabiko.brokers.keys import KEPT_SECONDS
+from yamabiko.brokers.local_presence import LocalPresence
+from yamabiko.brokers.nobody import Nobody
 from yamabiko.brokers.sqlite.errors import LogTrouble
 from yamabiko.brokers.sqlite.log import Entry, Log, Question
-from yamabiko.brokers.sqlite.writer import Ending, Opening, Turn, Writer
+from yamabiko.brokers.sqlite.writer import Ending, Forgetting, Opening, Turn, Writer
 from yamabiko.core.errors import PublishFailed
-from yamabiko.core.interfaces import Deliver
+from yamabiko.core.interfaces import Listener, PresenceStore
 from yamabiko.core.messages import History, Position, Publication, Stream
 
 logger = logging.getLogger("yamabiko")
@@ -40,17 +42,20 @@ class SqliteBroker:
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = path.absolute()
         self._clock = clock
-        self._deliver: Deliver = _nobody
-        self._missed: Callable[[], None] = _nothing
+        self._listens = False
         self._members = Members(clock)
         self._turns: dict[asyncio.AbstractEventLoop, Turn] = {}
         self._writer: Writer | None = None
         self._process = os.getpid()
         self._changing = threading.Lock()
         self._may_have_missed = False
+        self._local = LocalPresence(clock, self._members.rooms)
+        self.presence: PresenceStore = self._local
+        self.start(Nobody())
 
-    def start(self, deliver: Deliver, missed: Callable[[], None]) -> None:
-        self._deliver, self._missed = deliver, missed
+    def start(self, listener: Listener) -> None:
+        self._listener, self._deliver = listener, listener.deliver
+        self._local.start(listener)
 
     async def open(self) -> None:
         """Open the file now rather than when it is first needed. Raises ConfigurationError if that cannot be."""
@@ -60,15 +65,22 @@ class SqliteBroker:
         await is_open
 
     async def publish(
-        self, room: str, data: bytes, *, history: History | None, user: str = "", key: str = ""
+        self,
+        room: str,
+        data: bytes,
+        *,
+        history: History | None,
+        user: str = "",
+        extras: bytes = b"",
+        key: str = "",
     ) -> Position | None:
         if history is None and not key:
-            self._pass_on(room, Publication(data, None, user))
+            self._pass_on(room, Publication(data, None, user, extras))
             return None
         _check_texts(user, key)
         turn = self._turn()
         position: asyncio.Future[Position | None] = turn.loop.create_future()
-        turn.entries.append(Entry(room, data, history, user, key))
+        turn.entries.append(Entry(room, data, history, user, key, extras))
         turn.positions.append(position)
         return await position
 
@@ -84,7 +96,23 @@ class SqliteBroker:
         turn.questions.append((Question(room, history.size, since, limit), stream))
         return await stream
 
+    async def forget(self, room: str) -> None:
+        loop = asyncio.get_running_loop()
+        is_forgotten: asyncio.Future[None] = loop.create_future()
+        self._hand_over(loop)
+        self._wish(Forgetting(loop, room, is_forgotten))
+        await is_forgotten
+
+    async def listen(self) -> None:
+        self._listens = True
+
+    async def tell_nodes(self, message: bytes) -> None:
+        if self._listens:
+            self._listener.heard(message)
+
     async def close(self) -> None:
+        self._listens = False
+        self._local.clear()
         self._members.clear()
         loop = asyncio.get_running_loop()
         self._hand_over(loop)
@@ -122,7 +150,7 @@ class SqliteBroker:
         if turn is not None:
             self._wish(turn)
 
-    def _wish(self, wish: Turn | Opening) -> None:
+    def _wish(self, wish: Turn | Forgetting | Opening) -> None:
         with self._changing:
             self._forget_the_parent()
             if self._writer is None:
@@ -149,7 +177,7 @@ class SqliteBroker:
                 position.set_result(entry.position)
         if self._may_have_missed:
             self._may_have_missed = False
-            self._missed()
+            self._listener.missed()
 
     def _refuse(self, positions: list[asyncio.Future[Position | None]], trouble: LogTrouble) -> None:
         self._may_have_missed = True  # what failed at the very end may be in the file after all
@@ -204,11 +232,3 @@ def _check_texts(*texts: str) -> None:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise PublishFailed(f"a name or a key is text that UTF-8 can hold, not {text!r}") from error
-
-
-def _nobody(room: str, publication: Publication) -> None:
-    """Stands for the members before the broker is started."""
-
-
-def _nothing() -> None:
-    """Stands for the rooms before the broker is started."""

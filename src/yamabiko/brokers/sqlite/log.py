@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Entry(msgspec.Struct):
     history: History | None
     user: str
     key: str
+    extras: bytes = b""
     position: Position | None = None
     publication: Publication | None = None
 
@@ -109,10 +111,19 @@ class Log:
             self._add(entries, changed, now)
             self._save(changed.values())
             file.execute("COMMIT")
-            if not file.is_there:
-                raise LogTrouble("it was removed or replaced while it was in use")
+            _must_be_there(file)
         if len(self._rooms) > ROOMS_REMEMBERED:
             self._rooms.clear()
+
+    def forget(self, name: str, now: float) -> None:
+        """Delete what is kept of a room."""
+        with self._guarded():
+            file = self._opened(now)
+            room = self._room(name, now)
+            if room.is_saved:
+                file.execute(sql.TRIM, (room.id, room.top))
+                room.trimmed = room.top
+                _must_be_there(file)
 
     def read(self, question: Question, now: float) -> Stream:
         with self._guarded():
@@ -185,14 +196,14 @@ class Log:
                 room.top += 1
                 room.size = entry.history.size
                 entry.position = Position(room.epoch, room.top)
-                publications += (room.id, room.top, expires_at, entry.user, entry.data)
+                publications += (room.id, room.top, expires_at, entry.user, entry.data, entry.extras)
             room.lives_until = max(room.lives_until, lives_until)
-            entry.publication = Publication(entry.data, entry.position, entry.user)
+            entry.publication = Publication(entry.data, entry.position, entry.user, entry.extras)
             if entry.key:
                 offset = entry.position.offset if entry.position is not None else 0
                 known[room.id, entry.key] = (offset, True)
                 keys += (room.id, entry.key, offset, now)
-        self._run_for_rows(sql.ADD_PUBLICATIONS, publications, width=5)
+        self._run_for_rows(sql.ADD_PUBLICATIONS, publications, width=6)
         self._run_for_rows(sql.SAVE_KEYS, keys, width=4)
 
     def _known_keys(self, entries: list[Entry], now: float) -> dict[tuple[int, str], tuple[int, bool]]:
@@ -244,12 +255,30 @@ class Log:
         assert self._file is not None
         if after >= room.top or limit < 1:
             return []
-        offsets, users, sizes, data = self._file.execute(sql.PAGE, (room.id, after, min(limit, room.top))).fetchone()
-        page, start = [], 0
-        for offset, user, size in zip(_numbers(offsets), _texts(users), _numbers(sizes), strict=True):
-            page.append(Publication(data[start : start + size], Position(room.epoch, offset), user))
-            start += size
-        return page
+        found = self._file.execute(sql.PAGE, (room.id, after, min(limit, room.top))).fetchone()
+        offsets, users, sizes, data, extras_sizes, extras = found
+        return [
+            Publication(each, Position(room.epoch, offset), user, extra)
+            for offset, user, each, extra in zip(
+                _numbers(offsets),
+                _texts(users),
+                _cut(data, _numbers(sizes)),
+                _cut(extras, _numbers(extras_sizes)),
+                strict=True,
+            )
+        ]
+
+
+def _cut(joined: bytes, sizes: list[int]) -> list[bytes]:
+    """Return the parts, of `sizes` bytes, of what was joined."""
+    if not joined:
+        return [b""] * len(sizes)
+    return [joined[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
+
+
+def _must_be_there(file: LogFile) -> None:
+    if not file.is_there:
+        raise LogTrouble("it was removed or replaced while it was in use")
 
 
 def _is_kept(offset: int, room: StoredRoom, history: History | None) -> bool:

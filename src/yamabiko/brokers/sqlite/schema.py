@@ -17,7 +17,11 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(table)
 
 
-UPGRADES: list[Callable[[sqlite3.Connection], None]] = [_create]
+def _add_extras(connection: sqlite3.Connection) -> None:
+    connection.execute(sql.EXTRAS)
+
+
+UPGRADES: list[Callable[[sqlite3.Connection], None]] = [_create, _add_extras]
 """What leads from version 0, an empty file, to 1, from 1 to 2, and so on."""
 
 

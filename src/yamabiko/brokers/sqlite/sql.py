@@ -46,6 +46,8 @@ TABLES = (
     ) WITHOUT ROWID
     """,
 )
+"""The first layout; what was added later is in what follows."""
+EXTRAS = "ALTER TABLE publications ADD COLUMN extras BLOB NOT NULL DEFAULT x''"
 
 LAST_ROOM_ID = "SELECT coalesce(max(id), 0) FROM rooms"
 ROOM = "SELECT id, epoch, top, lives_until FROM rooms WHERE name = ?"
@@ -54,7 +56,7 @@ SAVE_ROOMS = (
     "INSERT INTO rooms (id, name, epoch, top, lives_until) VALUES {rows} "
     "ON CONFLICT (id) DO UPDATE SET top = excluded.top, lives_until = excluded.lives_until"
 )
-ADD_PUBLICATIONS = "INSERT INTO publications (room, offset, expires_at, user, data) VALUES {rows}"
+ADD_PUBLICATIONS = "INSERT INTO publications (room, offset, expires_at, user, data, extras) VALUES {rows}"
 SAVE_KEYS = "INSERT OR REPLACE INTO keys (room, key, offset, at) VALUES {rows}"
 KNOWN_KEYS = """
     WITH wanted (room, key) AS (VALUES {rows})
@@ -72,8 +74,9 @@ OLDEST_KEPT = """
 PAGE = """
     SELECT
         json_group_array(offset), json_group_array(user), json_group_array(length(data)),
-        CAST(group_concat(data, '') AS BLOB)
-    FROM (SELECT offset, user, data FROM publications WHERE room = ? AND offset > ? ORDER BY offset LIMIT ?)
+        CAST(group_concat(data, '') AS BLOB),
+        json_group_array(length(extras)), CAST(group_concat(extras, '') AS BLOB)
+    FROM (SELECT offset, user, data, extras FROM publications WHERE room = ? AND offset > ? ORDER BY offset LIMIT ?)
 """
 
 ROOMS_TO_SWEEP = """

@@ -43,6 +43,15 @@ class Turn:
 
 
 @dataclass
+class Forgetting:
+    """The wish to have nothing kept of `room` that was asked for before."""
+
+    loop: Loop
+    room: str
+    is_forgotten: asyncio.Future[None]
+
+
+@dataclass
 class Opening:
     """The wish to have the log open."""
 
@@ -58,6 +67,9 @@ class Ending:
     is_over: asyncio.Future[None] | None = None
 
 
+Wish = Turn | Forgetting | Opening | Ending
+
+
 class Writer:
     """Takes wishes in any thread, fulfils them one after the other in its own, and lets go of the log with the last."""
 
@@ -65,8 +77,9 @@ class Writer:
         self._log = log
         self._clock = clock
         self._is_in_use = is_in_use
-        self._wishes: SimpleQueue[Turn | Opening | Ending] = SimpleQueue()
+        self._wishes: SimpleQueue[Wish] = SimpleQueue()
         self._questions: defaultdict[Question, list[tuple[Loop, asyncio.Future[Stream]]]] = defaultdict(list)
+        self._forgettings: list[Forgetting] = []
         self._ending: Ending | None = None
         self._complaints = Complaints()
         self._looked_at = clock()
@@ -74,7 +87,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="yamabiko-log", daemon=True)
         self._thread.start()
 
-    def take(self, wish: Turn | Opening | Ending) -> None:
+    def take(self, wish: Wish) -> None:
         self._wishes.put(wish)
 
     def join(self) -> None:
@@ -89,11 +102,13 @@ class Writer:
             _call(self._ending.loop, _settle, [(self._ending.is_over, None)])
 
     def _fulfil_some(self) -> None:
-        """Write all that waits, read some of what is asked, and sweep a little if it is time."""
+        """Write and forget all that waits, read some of what is asked, and sweep a little if it is time."""
         turns = self._waiting_turns()
         now = self._clock()
         if turns:
             self._write(turns, now)
+        if self._forgettings:
+            self._forget(now)
         if self._questions:
             self._read(now)
         if self._is_behind or abs(now - self._looked_at) >= LOOK_SECONDS:
@@ -108,6 +123,8 @@ class Writer:
             while True:
                 if isinstance(wish, Turn):
                     turns.append(wish)
+                elif isinstance(wish, Forgetting):
+                    self._forgettings.append(wish)
                 elif isinstance(wish, Opening):
                     self._open(wish)
                 else:
@@ -140,6 +157,17 @@ class Writer:
                 self._complaints.end("nothing can be written to", self._log.path)
         for turn in _joined(turns):
             _call(turn.loop, turn.settle, turn.entries, turn.positions, trouble)
+
+    def _forget(self, now: float) -> None:
+        forgettings, self._forgettings = self._forgettings, []
+        for each in forgettings:
+            result: object = None
+            try:
+                self._log.forget(each.room, now)
+            except LogTrouble as error:
+                self._complaints.tell("not everything can be forgotten in", self._log.path, error)
+                result = NotAvailable("the history of this room cannot be forgotten now")
+            _call(each.loop, _settle, [(each.is_forgotten, result)])
 
     def _read(self, now: float) -> None:
         """Answer questions for a while, equal ones together."""

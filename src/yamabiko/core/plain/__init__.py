@@ -1,0 +1,1 @@
+"""The room protocol: one connection, one room."""

@@ -1,0 +1,1 @@
+"""The SDK protocol: one connection, many rooms."""

@@ -1,0 +1,300 @@
+"""What a peer of the SDK protocol may ask, and how each wish is answered.
+
+Source: the Centrifugo client protocol v2, sections "commands" and "codes". Each function answers one kind of request:
+it writes its reply, or raises a Refusal, which becomes the reply, or a Close, which ends the connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from yamabiko.core.errors import (
+    BAD_REQUEST,
+    CONNECTION_EXPIRED,
+    INSUFFICIENT_STATE,
+    INVALID_TOKEN,
+    NOT_OFFERED,
+    SUBSCRIPTION_EXPIRED,
+    TOO_MANY_ROOMS,
+    AlreadyJoined,
+    BadRequest,
+    InternalError,
+    LimitExceeded,
+    NotAvailable,
+    PermissionDenied,
+    Refusal,
+    TokenExpired,
+    UnknownRoom,
+)
+from yamabiko.core.identity import Grant
+from yamabiko.core.names import LONGEST_BYTES, room_name
+from yamabiko.core.sdk import messages as sdk
+from yamabiko.core.sdk.limits import expiry
+from yamabiko.core.sdk.reading import read_page
+from yamabiko.core.sdk.views import client_info, publication_of
+from yamabiko.core.version import VERSION
+
+if TYPE_CHECKING:
+    from yamabiko.core.sdk.connection import SdkConnection
+    from yamabiko.core.sdk.membership import SdkMembership
+
+logger = logging.getLogger("yamabiko")
+
+SHARED_POLL = 4
+"""A type of subscription that is refused with another code than the others that are not offered."""
+DELTAS = ("", "fossil")
+
+
+async def obey(connection: SdkConnection, command: sdk.Command) -> None:
+    """Answer one command. Raises a Refusal or a Close."""
+    request = command.request
+    if connection.is_refused:
+        raise BAD_REQUEST.anew()
+    if not connection.is_connected and not isinstance(request, sdk.ConnectRequest):
+        raise BAD_REQUEST.anew()
+    if request is None:
+        connection.take_pong()
+    elif not command.id and not isinstance(request, sdk.SendRequest):
+        raise BAD_REQUEST.anew()
+    else:
+        await _ANSWERS[type(request)](connection, command.id, request)
+
+
+async def _connect(connection: SdkConnection, command_id: int, request: sdk.ConnectRequest) -> None:
+    if connection.is_connected:
+        raise BAD_REQUEST.anew()
+    node = connection.node
+    try:
+        identity = await node.application.identify(connection.visitor, request.token)
+    except Refusal:
+        connection.is_refused = True
+        raise
+    if len(identity.grants) > node.sdk_limits.rooms:
+        raise TOO_MANY_ROOMS.anew()
+    if not connection.is_open:
+        return
+    connection.be(identity)
+    await connection.reclaim_client()
+    entered = [
+        await _enter_granted(connection, room, grant, request.subs.get(room)) for room, grant in identity.grants.items()
+    ]
+    settled = [each for each in entered if each is not None]
+    if not connection.is_open:
+        return
+    expires, ttl = expiry(identity.expires_in_seconds)
+    result = sdk.ConnectResult(
+        client=connection.client,
+        version=VERSION,
+        expires=expires,
+        ttl=ttl,
+        subs={membership.room.name: result for membership, result in settled},
+        ping=connection.ping_seconds,
+        pong=connection.ping_seconds > 0,
+    )
+    connection.write(sdk.Reply(id=command_id, connect=result))
+    for membership, _ in settled:
+        await connection.settle(membership)
+
+
+async def _enter_granted(
+    connection: SdkConnection, room: str, grant: Grant, had: sdk.SubscribeRequest | None
+) -> tuple[SdkMembership, sdk.SubscribeResult] | None:
+    """Put a new connection into a room that it was granted; one that cannot be is left out, and told of in the log."""
+    since = sdk.StreamPosition(had.offset, had.epoch) if had is not None and had.recover else None
+    try:
+        return await connection.enter(room, grant, since=since, by_server=True)
+    except Refusal as refusal:
+        logger.warning("user %r could not be put into room %s: %s", connection.user_id, room, refusal.message)
+        return None
+
+
+async def _subscribe(connection: SdkConnection, command_id: int, request: sdk.SubscribeRequest) -> None:
+    room = _room(request.channel)
+    connection.node.rules(room)
+    if request.type:
+        raise NotAvailable() if request.type == SHARED_POLL else PermissionDenied("there are stream subscriptions only")
+    if request.delta not in DELTAS:
+        raise BAD_REQUEST.anew()
+    if room in connection.rooms:
+        raise AlreadyJoined()
+    if len(connection.rooms) >= connection.node.sdk_limits.rooms:
+        raise LimitExceeded()
+    if request.tf:
+        raise BadRequest("there are no filters")
+    grant = await _grant(connection, room, request.token)
+    since = sdk.StreamPosition(request.offset, request.epoch) if request.recover else None
+    membership, result = await connection.enter(
+        room,
+        grant,
+        since=since,
+        flag=request.flag,
+        wants_presence=request.join_leave,
+        wants_deltas=bool(request.delta),
+    )
+    if membership.is_lasting:
+        connection.write(sdk.Reply(id=command_id, subscribe=result))
+        await connection.settle(membership)
+
+
+async def _grant(connection: SdkConnection, room: str, token: str) -> Grant:
+    """Return the right to join: what the token grants or, without one, what the Room class says."""
+    if token:
+        application = connection.node.application
+        return await application.grant(token, room=room, user_id=connection.user_id, client=connection.client)
+    if not await connection.node.rules(room).can_join(connection.user):
+        raise PermissionDenied("you may not join this room")
+    return Grant()
+
+
+async def _unsubscribe(connection: SdkConnection, command_id: int, request: sdk.UnsubscribeRequest) -> None:
+    membership = connection.rooms.get(_room(request.channel))
+    if membership is not None:
+        connection.node.leave(membership)
+    connection.write(sdk.Reply(id=command_id, unsubscribe=sdk.UnsubscribeResult()))
+
+
+async def _publish(connection: SdkConnection, command_id: int, request: sdk.PublishRequest) -> None:
+    membership = _membership(connection, request.channel)
+    if not request.data:
+        raise BadRequest("there is no data")
+    await connection.publish_in(membership, bytes(request.data))
+    connection.write(sdk.Reply(id=command_id, publish=sdk.PublishResult()))
+
+
+async def _history(connection: SdkConnection, command_id: int, request: sdk.HistoryRequest) -> None:
+    membership = _membership(connection, request.channel)
+    page = await read_page(connection.node, membership.room.name, request)
+    publications = [publication_of(publication) for publication in page.publications]
+    result = sdk.HistoryResult(publications, page.top.epoch, page.top.offset)
+    connection.write(sdk.Reply(id=command_id, history=result))
+
+
+async def _presence(connection: SdkConnection, command_id: int, request: sdk.PresenceRequest) -> None:
+    room = _membership(connection, request.channel).room.name
+    members = await connection.node.present(room)
+    result = sdk.PresenceResult({member.client: client_info(member) for member in members})
+    connection.write(sdk.Reply(id=command_id, presence=result))
+
+
+async def _presence_stats(connection: SdkConnection, command_id: int, request: sdk.PresenceStatsRequest) -> None:
+    room = _membership(connection, request.channel).room.name
+    counts = await connection.node.count_present(room)
+    result = sdk.PresenceStatsResult(counts.clients, counts.users)
+    connection.write(sdk.Reply(id=command_id, presence_stats=result))
+
+
+async def _ping(connection: SdkConnection, command_id: int, request: sdk.PingRequest) -> None:
+    raise NotAvailable("it is the server that pings")
+
+
+async def _send(connection: SdkConnection, command_id: int, request: sdk.SendRequest) -> None:
+    raise NOT_OFFERED.anew()
+
+
+async def _rpc(connection: SdkConnection, command_id: int, request: sdk.RpcRequest) -> None:
+    """Begin a call beside the next commands; the last one that may be under way holds them up."""
+    work = _call(connection, command_id, request)
+    if connection.calls + 1 < connection.node.sdk_limits.calls:
+        connection.node.spawn(work)
+    else:
+        await work
+
+
+async def _call(connection: SdkConnection, command_id: int, request: sdk.RpcRequest) -> None:
+    connection.calls += 1
+    try:
+        data = await _result(connection, request.method, bytes(request.data))
+    except Refusal as refusal:
+        connection.refuse(command_id, refusal)
+    except Exception:
+        logger.exception("%s failed", request.method)
+        connection.refuse(command_id, InternalError())
+    else:
+        connection.write(sdk.Reply(id=command_id, rpc=sdk.RpcResult(msgspec.Raw(data))))
+    finally:
+        connection.calls -= 1
+
+
+async def _result(connection: SdkConnection, method: str, arguments: bytes) -> bytes:
+    """Call "function", or "room:method" of a room that the peer is in."""
+    room, colon, name = method.rpartition(":")
+    if not colon:
+        return await connection.node.application.call(connection.user, method, arguments)
+    membership = connection.rooms.get(room)
+    if membership is None:
+        raise PermissionDenied(f"join {room} first")
+    return await membership.room.rules.call(connection.user, name, arguments)
+
+
+async def _refresh(connection: SdkConnection, command_id: int, request: sdk.RefreshRequest) -> None:
+    if not request.token:
+        raise BAD_REQUEST.anew()
+    try:
+        identity = await connection.node.application.identify(connection.visitor, request.token)
+    except TokenExpired as error:
+        raise CONNECTION_EXPIRED.anew() from error
+    if identity.id != connection.user_id:
+        raise INVALID_TOKEN.anew()
+    if identity.grants.keys() != connection.identity.grants.keys():
+        raise INSUFFICIENT_STATE.anew()
+    connection.be(identity)
+    expires, ttl = expiry(identity.expires_in_seconds)
+    result = sdk.RefreshResult(connection.client, VERSION, expires, ttl)
+    connection.write(sdk.Reply(id=command_id, refresh=result))
+
+
+async def _sub_refresh(connection: SdkConnection, command_id: int, request: sdk.SubRefreshRequest) -> None:
+    membership = _membership(connection, request.channel)
+    if not request.token:
+        raise BadRequest("there is no token")
+    try:
+        grant = await _grant(connection, membership.room.name, request.token)
+    except PermissionDenied as error:
+        raise INVALID_TOKEN.anew() from error
+    except TokenExpired as error:
+        raise SUBSCRIPTION_EXPIRED.anew() from error
+    connection.let_last(membership, grant.expires_in_seconds)
+    expires, ttl = expiry(grant.expires_in_seconds)
+    connection.write(sdk.Reply(id=command_id, sub_refresh=sdk.SubRefreshResult(expires, ttl)))
+
+
+def _room(channel: str) -> str:
+    """Return the room that a channel is. Raises BAD_REQUEST, BadRequest or UnknownRoom."""
+    if not channel:
+        raise BAD_REQUEST.anew()
+    if len(channel.encode()) > LONGEST_BYTES:
+        raise BadRequest(f"a room's name has at most {LONGEST_BYTES} bytes of UTF-8")
+    try:
+        name = room_name(channel)
+    except UnknownRoom as refusal:
+        raise BadRequest(refusal.message) from refusal
+    if name != channel:  # the peer would not know its own room again
+        raise BadRequest("a room's name is in Unicode's form NFC")
+    return name
+
+
+def _membership(connection: SdkConnection, channel: str) -> SdkMembership:
+    membership = connection.rooms.get(_room(channel))
+    if membership is None:
+        raise PermissionDenied("subscribe first")
+    return membership
+
+
+_ANSWERS: dict[type, Callable[[SdkConnection, int, Any], Awaitable[None]]] = {
+    sdk.ConnectRequest: _connect,
+    sdk.SubscribeRequest: _subscribe,
+    sdk.UnsubscribeRequest: _unsubscribe,
+    sdk.PublishRequest: _publish,
+    sdk.PresenceRequest: _presence,
+    sdk.PresenceStatsRequest: _presence_stats,
+    sdk.HistoryRequest: _history,
+    sdk.PingRequest: _ping,
+    sdk.SendRequest: _send,
+    sdk.RpcRequest: _rpc,
+    sdk.RefreshRequest: _refresh,
+    sdk.SubRefreshRequest: _sub_refresh,
+}
