@@ -49,6 +49,7 @@ PUBLIC_NAMES = [
     "token",
     "unsubscribe",
     "with_rooms",
+    "with_streams",
 ]
 HOOKS = ["can_join", "can_publish", "on_publish", "on_join", "on_leave"]
 

@@ -4,6 +4,8 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 
+import yamabiko
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp1.settings")
 
 # First the application, then the routes: they import models, which need it.
@@ -13,7 +15,7 @@ from webapp1.routing1 import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
+        "http": yamabiko.with_streams(django_application),
         "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
     }
 )

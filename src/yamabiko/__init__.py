@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from yamabiko.django.publish import publish as publish
     from yamabiko.django.rooms import Room as Room
     from yamabiko.django.rooms import register as register
+    from yamabiko.django.streams import with_streams as with_streams
     from yamabiko.django.tokens import subscription_token as subscription_token
     from yamabiko.django.tokens import token as token
 
@@ -77,6 +78,7 @@ _HOME = {
     "token": "yamabiko.django.tokens",
     "unsubscribe": "yamabiko.django.people",
     "with_rooms": "yamabiko.django.endpoint",
+    "with_streams": "yamabiko.django.streams",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from yamabiko.brokers.local_presence import LocalPresence
 from yamabiko.brokers.memory import MemoryBroker
 from yamabiko.codecs.plain import PLAIN
+from yamabiko.codecs.sdk_json import SDK_JSON
+from yamabiko.core import orders
 from yamabiko.core.errors import Close, MethodNotFound, UnknownRoom
 from yamabiko.core.frames import Frame
 from yamabiko.core.identity import Grant, Identity
 from yamabiko.core.interfaces import Codec, Listener
-from yamabiko.core.messages import History, Join, Position, Publication, Stream, encode_message
+from yamabiko.core.messages import (
+    Counts,
+    History,
+    Join,
+    Member,
+    Position,
+    PresenceChanged,
+    Publication,
+    Stream,
+    encode_message,
+)
 from yamabiko.core.node import Node
 from yamabiko.core.plain.connection import PlainConnection
+from yamabiko.core.sdk.connection import SdkConnection
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -139,6 +153,8 @@ class WoundRuntime:
     def __init__(self) -> None:
         self.time = 0.0
         self.walks: list[Walk] = []
+        self.failures: list[Exception] = []
+        """What nobody has caught."""
         self._spawned: list[Coroutine[Any, Any, None]] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
@@ -160,6 +176,7 @@ class WoundRuntime:
         for walk in self.walks:
             if not walk.is_done:
                 walk.go_on()
+        self.failures += [walk.error for walk in self.walks if walk.is_done and walk.error is not None]
         self.walks = [walk for walk in self.walks if not walk.is_done]
 
     def wind(self, seconds: float) -> None:
@@ -217,6 +234,10 @@ class ScriptedBroker(MemoryBroker):
         page = await super().read(room, history, since=since, limit=limit)
         await self.gates["read"]
         return page
+
+    async def tell_nodes(self, message: bytes) -> None:
+        await self.gates["tell_nodes"]
+        await super().tell_nodes(message)
 
     def lose(self) -> None:
         """Carry again from now on; what was held back never comes."""
@@ -285,6 +306,7 @@ class FakeApplication:
         self.rooms = rooms
         self.tokens: dict[str, Identity | Grant | Exception] = {}
         self.calls: dict[str, Any] = {}
+        self.gates: defaultdict[str, Gate] = defaultdict(Gate)
 
     def rules(self, room: str) -> FakeRules:
         if room not in self.rooms:
@@ -292,6 +314,7 @@ class FakeApplication:
         return self.rooms[room]
 
     async def identify(self, visitor: object, token: str) -> Identity:
+        await self.gates["identify"]
         if token not in self.tokens:
             return identity_of(str(visitor or ""))
         granted = self.tokens[token]
@@ -301,6 +324,7 @@ class FakeApplication:
         return granted
 
     async def grant(self, token: str, *, room: str, user_id: str, client: str) -> Grant:
+        await self.gates["grant"]
         granted = self.tokens[token]
         if isinstance(granted, Exception):
             raise granted
@@ -353,16 +377,200 @@ class Peer:
         return [frame["presence"] for frame in self.received if "presence" in frame]
 
 
-class House:
-    """A node with its broker, application and runtime; `room` is kept, `passing` is not."""
+class SdkPeer:
+    """One connection of the SDK protocol, in JSON. Its frames are handled one after the other, as transports do."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: SdkConnection) -> None:
+        self.connection = connection
+        self.transport = FakeTransport()
+        self._ids = count(1)
+        self._unhandled: deque[str | bytes] = deque()
+        self._handling: Walk | None = None
+        run(connection.go_live(self.transport))
+
+    def says(self, *commands: dict[str, Any]) -> None:
+        """Send commands in one frame."""
+        self.sends("\n".join(map(json.dumps, commands)))
+
+    def sends(self, payload: str | bytes) -> None:
+        self._unhandled.append(payload)
+        if self.is_idle:
+            self._handling = Walk(self._handle())
+
+    async def _handle(self) -> None:
+        while self._unhandled:
+            await self.connection.receive(self._unhandled.popleft())
+
+    @property
+    def is_idle(self) -> bool:
+        return self._handling is None or self._handling.is_done
+
+    def goes_on(self) -> None:
+        if self._handling is not None and not self._handling.is_done:
+            self._handling.go_on()
+
+    def cancels(self) -> None:
+        """Handle nothing more: the transport is gone."""
+        if self._handling is not None and not self._handling.is_done:
+            self._handling.cancel()
+
+    def begins(self, **request: Any) -> int:
+        """Send a command, as in begins(publish={...}), and return its id."""
+        command_id = next(self._ids)
+        self.says({"id": command_id, **request})
+        return command_id
+
+    def asks(self, **request: Any) -> dict[str, Any]:
+        """Send a command and return the reply to it."""
+        return self.reply(self.begins(**request))
+
+    def reply(self, command_id: int) -> dict[str, Any]:
+        (reply,) = (each for each in self.received if each.get("id") == command_id)
+        return {name: value for name, value in reply.items() if name != "id"}
+
+    def connects(self, token: str = "", **wishes: Any) -> dict[str, Any]:
+        result: dict[str, Any] = self.asks(connect=({"token": token} if token else {}) | wishes)["connect"]
+        return result
+
+    def joins(self, room: str = "room", **wishes: Any) -> dict[str, Any]:
+        result: dict[str, Any] = self.asks(subscribe={"channel": room, **wishes})["subscribe"]
+        return result
+
+    def fails(self, **request: Any) -> int:
+        """Send a command and return the code of the error that answers it."""
+        code: int = self.asks(**request)["error"]["code"]
+        return code
+
+    def leaves(self, *, is_lost: bool = False) -> None:
+        self.connection.closed(is_lost=is_lost)
+
+    @property
+    def client(self) -> str:
+        return self.connection.client
+
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        lines = [line for frame in self.transport.frames for line in frame.payload.split(b"\n")]
+        return [json.loads(line) for line in lines]
+
+    @property
+    def pushes(self) -> list[dict[str, Any]]:
+        return [reply["push"] for reply in self.received if "push" in reply]
+
+    @property
+    def messages(self) -> list[Any]:
+        """The data of all publications, those in replies included, in the order in which they came."""
+        return [publication["data"] for publication in self.publications]
+
+    @property
+    def publications(self) -> list[dict[str, Any]]:
+        publications = []
+        for reply in self.received:
+            publications += reply.get("subscribe", {}).get("publications", [])
+            for result in reply.get("connect", {}).get("subs", {}).values():
+                publications += result.get("publications", [])
+            if "pub" in reply.get("push", {}):
+                publications.append(reply["push"]["pub"])
+        return publications
+
+    @property
+    def closes(self) -> list[int]:
+        return [close.code for close in self.transport.closes]
+
+    def pushed(self, kind: str) -> list[Any]:
+        """What was pushed of a kind, as in pushed("unsubscribe")."""
+        return [push[kind] for push in self.pushes if kind in push]
+
+
+class Town:
+    """What the brokers of several nodes share: who is present where, and who is lost. A client is on one node only."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.nodes: list[TownPresence] = []
+        self.members: defaultdict[str, dict[str, tuple[TownPresence, Member]]] = defaultdict(dict)
+        self.lost = LocalPresence(clock, ())
+
+    def tell(self, room: str, change: PresenceChanged) -> None:
+        for node in self.nodes:
+            if room in node.subscribed:
+                node.listener.presence_changed(room, change)
+
+
+class TownPresence:
+    """One node's way to a `Town`, a `PresenceStore`."""
+
+    def __init__(self, town: Town, subscribed: set[str]) -> None:
+        self.town = town
+        self.subscribed = subscribed
+        self.listener: Any = None
+        town.nodes.append(self)
+
+    async def come(self, room: str, members: Sequence[Member]) -> None:
+        here = self.town.members[room]
+        new = tuple(member for member in members if member.client not in here)
+        here.update({member.client: (self, member) for member in members})
+        if new:
+            self.town.tell(room, PresenceChanged(joined=new))
+
+    async def go(self, room: str, clients: Collection[str]) -> None:
+        here = self.town.members[room]
+        left = tuple(here.pop(client)[1] for client in clients if client in here and here[client][0] is self)
+        if left:
+            self.town.tell(room, PresenceChanged(left=left))
+
+    async def renew(self, rooms: Sequence[str], *, seconds: float = 0) -> list[str]:
+        return []
+
+    async def present(self, room: str) -> list[Member]:
+        return [member for _, member in self.town.members[room].values()]
+
+    async def count(self, room: str) -> Counts:
+        members = await self.present(room)
+        return Counts(len(members), len({member.user for member in members}))
+
+    async def lose(self, user: str, client: str, *, seconds: float) -> None:
+        await self.town.lost.lose(user, client, seconds=seconds)
+
+    async def reclaim(self, user: str) -> str:
+        return await self.town.lost.reclaim(user)
+
+
+class House:
+    """A node with its broker, application and runtime; `room` is kept, `passing` is not.
+
+    Houses of one `town` know who is present in the others, and have one clock; publications do not travel.
+    """
+
+    def __init__(self, *, town: Town | None = None, runtime: WoundRuntime | None = None, **options: Any) -> None:
         self.rules = FakeRules(history=History(size=1000))
         self.passing = FakeRules()
-        self.runtime = WoundRuntime()
+        self.runtime = runtime or WoundRuntime()
         self.broker = ScriptedBroker(self.runtime.now)
         self.application = FakeApplication({"room": self.rules, "passing": self.passing})
-        self.node = Node(self.broker, self.application, self.runtime)
+        if town is not None:
+            self.broker.presence = presence = TownPresence(town, self.broker.subscribed)
+        self.node = Node(self.broker, self.application, self.runtime, **options)
+        if town is not None:
+            presence.listener = self.node
+        run(self.node.begin())
+
+    def sdk_newcomer(self, user: str = "", *, codec: Codec = SDK_JSON, pings: bool = True) -> SdkPeer:
+        """Let a peer of the SDK protocol come in; it has not said anything yet."""
+        return SdkPeer(self.node.connect_sdk(codec, user, pings=pings))
+
+    def sdk_peer(self, user: str = "", *rooms: str, pings: bool = True, **wishes: Any) -> SdkPeer:
+        """Let one come in, connect, and join `rooms`."""
+        peer = self.sdk_newcomer(user, pings=pings)
+        peer.connects()
+        for room in rooms:
+            peer.joins(room, **wishes)
+        return peer
+
+    def orders(self, order: orders.Order) -> None:
+        """Have all nodes do something, and let them."""
+        run(self.node.order(order))
+        self.runtime.turn()
 
     def newcomer(self, room: str = "room", *, user: str = "", codec: Codec = PLAIN, **wishes: Any) -> Peer:
         """Let a peer come in, as far as it gets."""
@@ -383,9 +591,11 @@ class House:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.node.hub.rooms or self.node.connections or self.broker.subscribed)
+        node = self.node
+        return not (node.hub.rooms or node.connections or len(node.users) or self.broker.subscribed)
 
     def torn_down(self) -> None:
         self.runtime.turn()
+        assert not self.runtime.failures
         for walk in self.runtime.walks:
             walk.cancel()

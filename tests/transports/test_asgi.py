@@ -14,7 +14,7 @@ from yamabiko.codecs.plain import PLAIN
 from yamabiko.core.identity import Identity
 from yamabiko.core.messages import Join
 from yamabiko.core.node import Node
-from yamabiko.transports import asgi
+from yamabiko.transports import outbox
 from yamabiko.transports.asgi import serve_room
 from yamabiko.transports.limits import Limits
 from yamabiko.transports.runtime import AsyncioRuntime
@@ -136,7 +136,7 @@ async def test_our_close_ends_it_though_the_server_does_not_tell_of_it(
 async def test_a_server_that_takes_nothing_is_written_no_more_than_the_backlog(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(asgi, "CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr(outbox, "CLOSE_SECONDS", 0.01)
     served = server.serve()
     await server.next()
     server.takes.clear()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from yamabiko.codecs.json_data import check_depth, checked
+from yamabiko.codecs.json_data import check_depth, checked_but_depth
 from yamabiko.core.errors import BadRequest
 from yamabiko.core.frames import Frame
 from yamabiko.core.interfaces import Codec
@@ -84,12 +84,10 @@ def _publish_of_object(payload: str) -> Publish:
         given = _decode_object(payload)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"{error}; {_EXPECTED}") from error
-    return Publish(checked(bytes(given.message)), _checked_id(given.id))
+    return Publish(checked_but_depth(bytes(given.message)), _checked_id(given.id) if given.id is not None else "")
 
 
-def _checked_id(text: str | None) -> str:
-    if text is None:
-        return ""
+def _checked_id(text: str) -> str:
     if "\0" in text:
         raise BadRequest("an id has no NUL characters")
     size = len(text.encode())
@@ -107,7 +105,7 @@ def _id_of(payload: str | bytes) -> str:
 
 
 class _OnlyId(msgspec.Struct):
-    id: str | None = None
+    id: str
 
 
 def _publication(publication: Publication) -> bytes:

@@ -17,7 +17,7 @@ from yamabiko.core.frames import Frame
 from yamabiko.core.interfaces import Codec
 from yamabiko.core.messages import Event, Invalid, Publication
 from yamabiko.core.sdk import messages as sdk_messages
-from yamabiko.core.sdk.messages import Command, Reply
+from yamabiko.core.sdk.messages import Command, EmulationRequest, Reply
 from yamabiko.core.sdk.views import replies_of
 
 LONGEST_LENGTH_BYTES = 5
@@ -49,6 +49,15 @@ class SdkProtobufCodec:
 
 SDK_PROTOBUF = SdkProtobufCodec()
 SDK_PROTOBUF.deltas = SdkProtobufCodec()
+
+
+def emulation_request_in(body: bytes) -> EmulationRequest:
+    """Return what is in the body of a request that is no frame itself. Raises BadRequest."""
+    try:
+        request: EmulationRequest = _struct_of(schema().emulation_request.FromString(body), EmulationRequest)
+    except (schema().error, ValueError, RecursionError) as error:
+        raise BadRequest(f"{error}; expected an EmulationRequest in Protobuf") from error
+    return request
 
 
 def _commands_in(payload: str | bytes) -> Iterator[Command]:

@@ -21,6 +21,7 @@ _FIELD = re.compile(r"(?:map<string, (\w+)>|(repeated )?(\w+)) (\w+) = (\d+);")
 class Schema(NamedTuple):
     command: Any
     reply: Any
+    emulation_request: Any
     error: type[Exception]
 
 
@@ -33,8 +34,9 @@ def schema() -> Schema:
 
     pool = DescriptorPool()
     pool.AddSerializedFile(described(proto_source()).SerializeToString())
-    command, reply = map(pool.FindMessageTypeByName, ["Command", "Reply"])
-    return Schema(GetMessageClass(command), GetMessageClass(reply), DecodeError)
+    names = ("Command", "Reply", "EmulationRequest")
+    command, reply, emulation_request = (GetMessageClass(pool.FindMessageTypeByName(name)) for name in names)
+    return Schema(command, reply, emulation_request, DecodeError)
 
 
 def proto_source() -> str:

@@ -21,6 +21,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 APPLICATION_CODES = range(400, 2000)
+CLOSE_CODES = range(3000, 5000)
+LONGEST_REASON = 32
 PUSHED_FROM = 3000
 """Closes from this code on are told in the SDK protocol's own words too: some servers lose a close frame's reason."""
 
@@ -142,6 +144,15 @@ class Close(YamabikoError):
     def anew(self) -> Close:
         """Return one to raise: an exception that all share would gather the traceback of every time it is raised."""
         return Close(self.code, self.reason)
+
+
+def close_of(code: int, reason: str) -> Close:
+    """Return the Close that an application asks for. Raises ValueError, with a text for people, if it cannot be."""
+    if code not in CLOSE_CODES:
+        raise ValueError(f"a close code is a number from 3000 to 4999, not {code!r}")
+    if not (reason.isascii() and reason.isprintable() and 0 < len(reason) <= LONGEST_REASON):
+        raise ValueError(f"a reason has 1 to {LONGEST_REASON} ASCII characters; this is {reason!r}")
+    return Close(code, reason)
 
 
 def can_come_back(close: Close) -> bool:

@@ -11,6 +11,17 @@ _JOINERS = frozenset("\u200c\u200d")  # which some scripts and emoji are written
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
+def exact_room_name(text: str) -> str:
+    """Return `text` if it is a room's name as it stands, so that those who sent it know it again.
+
+    Raises UnknownRoom, also for what is not in form NFC.
+    """
+    name = room_name(text)
+    if name != text:
+        raise UnknownRoom("a room's name is in Unicode's form NFC")
+    return name
+
+
 def room_name(text: str) -> str:
     """Return `text` as a room's name: Unicode in form NFC, 1 to 255 bytes of UTF-8.
 

@@ -20,7 +20,7 @@ from yamabiko.core.messages import Counts, History, Member, Position, PresenceCh
 from yamabiko.core.plain.connection import PlainConnection
 from yamabiko.core.presences import Presences
 from yamabiko.core.room import LocalRoom
-from yamabiko.core.sdk.connection import SdkConnection
+from yamabiko.core.sdk.connection import SdkConnection, Take
 from yamabiko.core.sdk.limits import SdkLimits
 from yamabiko.core.site import ANSWER_SECONDS, STATUS_SECONDS, RoomCounts, Site, matches
 from yamabiko.core.users import Users
@@ -53,6 +53,8 @@ class Node:
         self.hub = Hub(broker, runtime)
         self.connections: set[Connection] = set()
         self.users = Users()
+        self.sessions: dict[str, Take] = {}
+        """Connections whose peers speak in requests of their own, by a secret that both know."""
         self.deliver = self.hub.deliver
         self._name = name or self.id[:8]
         self._runtime = runtime
@@ -64,6 +66,7 @@ class Node:
         self._second = 0
         self._is_ticking = False
         self._is_listening = False
+        self._is_serving = False
         broker.start(self)
 
     # Who comes and goes
@@ -184,32 +187,60 @@ class Node:
 
     async def begin(self) -> None:
         """Hear what other nodes ask of all, and let them know of this one. Never raises."""
+        self._is_serving = True
+        await self.observe()
+        if self.broker.is_shared:
+            await self._tell(self._status())
+
+    async def observe(self) -> bool:
+        """Hear of the other nodes from now on, without being one of them; return whether that is new. Never raises."""
+        if self._is_listening:
+            return False
         self._is_listening = True
         await self.broker.listen()
         if self.broker.is_shared:
             self._tick_on()
-            await self._tell_status(wants_answer=True)
+            await self._tell(orders.AskStatus())
+        return True
 
     async def end(self) -> None:
         """Let the others know that this node is going. Its members count as present for as long as they may linger."""
-        if self._is_listening and self.broker.is_shared:
-            await self._tell_status(is_leaving=True)
+        if self._is_serving and self.broker.is_shared:
+            await self._tell(self._status(is_leaving=True))
             await self._presences.end()
-        self._is_listening = False
+        self._is_listening = self._is_serving = False
 
     async def order(self, order: orders.Order) -> None:
         """Have every node do its part, this one too. Raises NotAvailable if the broker cannot be reached."""
         await self.broker.tell_nodes(orders.encode(order))
 
+    async def pass_on(self, node: str, session: str, payload: str | bytes) -> bool:
+        """Hand in what the peer of a session says, here or on another node; return whether there is that node.
+
+        Raises NotAvailable if the broker cannot be reached.
+        """
+        if node == self.id:
+            take = self.sessions.get(session)
+            if take is not None:
+                await take(payload)
+        elif any(node == status.node for status in self._others()):
+            is_text = isinstance(payload, str)
+            data = payload.encode() if isinstance(payload, str) else payload
+            await self.order(orders.PassOn(session=session, data=data, is_text=is_text))
+        else:
+            return False
+        return True
+
     async def ask_rooms(self, pattern: str, answered: Callable[[RoomCounts], None]) -> None:
         """Ask all nodes for their rooms; `answered` has the numbers of members within a second. Raises NotAvailable."""
-        question = self._site.ask(pattern, {self.id, *(status.node for status in self._others())}, answered)
+        question = self._site.ask(pattern, {status.node for status in self.statuses()}, answered)
         self._runtime.call_later(ANSWER_SECONDS, lambda: self._site.finish(question.id))
         await self.order(question)
 
     def statuses(self) -> list[orders.NodeStatus]:
-        """Return how the nodes of this site are, this one first, the others as of some seconds ago."""
-        return [self._status(), *self._others()]
+        """Return how the nodes of this site are, this one first if it is one, the others as of some seconds ago."""
+        here = [self._status()] if self._is_serving or not self.broker.is_shared else []
+        return here + self._others()
 
     # What the broker brings
 
@@ -227,10 +258,13 @@ class Node:
             return
         if isinstance(order, orders.UserOrder):
             self.users.obey(order)
+        elif isinstance(order, orders.PassOn):
+            self._pass_on(order)
         elif isinstance(order, orders.NodeStatus):
             self._site.learn(order, self._runtime.now())
-            if order.wants_answer and order.node != self.id:
-                self.spawn(self._tell_status())
+        elif isinstance(order, orders.AskStatus):
+            if self._is_serving:
+                self.spawn(self._tell(self._status()))
         elif isinstance(order, orders.AskRooms):
             self.spawn(self._tell(orders.TellRooms(id=order.id, node=self.id, rooms=self._room_counts(order.pattern))))
         else:
@@ -258,8 +292,8 @@ class Node:
         self._presences.tick(self._second)
         if self.broker.is_shared:
             self._look_for_missed()
-            if self._is_listening and self._second % int(STATUS_SECONDS) == 0:
-                self.spawn(self._tell_status())
+            if self._is_serving and self._second % int(STATUS_SECONDS) == 0:
+                self.spawn(self._tell(self._status()))
         self._is_ticking = False
         if self.connections or self._presences or len(self._deadlines) or self._listens_to_others:
             self._tick_on()
@@ -297,13 +331,18 @@ class Node:
         if room.name not in self.hub.rooms:
             await self.broker.unsubscribe(room.name)
 
+    def _pass_on(self, order: orders.PassOn) -> None:
+        take = self.sessions.get(order.session)
+        if take is not None:
+            self.spawn(take(order.data.decode() if order.is_text else order.data))
+
     def _others(self) -> list[orders.NodeStatus]:
         return self._site.others(self.id, self._runtime.now())
 
     def _room_counts(self, pattern: str) -> RoomCounts:
         return {name: room.live_count for name, room in self.hub.rooms.items() if matches(name, pattern)}
 
-    def _status(self, *, wants_answer: bool = False, is_leaving: bool = False) -> orders.NodeStatus:
+    def _status(self, *, is_leaving: bool = False) -> orders.NodeStatus:
         rooms = self.hub.rooms.values()
         return orders.NodeStatus(
             node=self.id,
@@ -314,12 +353,8 @@ class Node:
             subscriptions=sum(room.live_count for room in rooms),
             rooms=len(rooms),
             uptime_seconds=int(self._runtime.now() - self._began),
-            wants_answer=wants_answer,
             is_leaving=is_leaving,
         )
-
-    async def _tell_status(self, *, wants_answer: bool = False, is_leaving: bool = False) -> None:
-        await self._tell(self._status(wants_answer=wants_answer, is_leaving=is_leaving))
 
     async def _tell(self, order: orders.Order) -> None:
         try:

@@ -55,8 +55,16 @@ class RefreshUser(UserOrder, kw_only=True):
     expired: bool = False
 
 
+class PassOn(Order, kw_only=True):
+    """Hand `data` to the connection of a `session`, whose peer says it in a request that another node has had."""
+
+    session: str
+    data: bytes
+    is_text: bool
+
+
 class NodeStatus(Order, kw_only=True):
-    """What a node says of itself every few seconds. `wants_answer` asks the others to do the same now."""
+    """What a node says of itself every few seconds, and when it is asked."""
 
     node: str
     name: str
@@ -66,8 +74,11 @@ class NodeStatus(Order, kw_only=True):
     subscriptions: int
     rooms: int
     uptime_seconds: int
-    wants_answer: bool = False
     is_leaving: bool = False
+
+
+class AskStatus(Order, kw_only=True):
+    """Ask every node to say how it is, now."""
 
 
 class AskRooms(Order, kw_only=True):
@@ -86,7 +97,16 @@ class TellRooms(Order, kw_only=True):
 
 
 AnyOrder: TypeAlias = (
-    DisconnectUser | SubscribeUser | UnsubscribeUser | SendUser | RefreshUser | NodeStatus | AskRooms | TellRooms
+    DisconnectUser
+    | SubscribeUser
+    | UnsubscribeUser
+    | SendUser
+    | RefreshUser
+    | PassOn
+    | NodeStatus
+    | AskStatus
+    | AskRooms
+    | TellRooms
 )
 
 encode = msgspec.json.Encoder().encode

@@ -39,21 +39,21 @@ class RoomPresence:
         self._watchers: set[Membership] = set()
         self._new_watchers: set[Membership] = set()
         self._missed: list[PresenceChanged] | None = None
+        self._being_told: tuple[dict[str, Member], set[str]] | None = None
         self._is_scheduled = False
         self._is_settling = False
 
     @property
     def is_over(self) -> bool:
         """Whether there is nobody left here, and nothing left to tell."""
-        return not (self._members or self._coming or self._going or self._watchers or self._new_watchers)
+        is_busy = self._is_scheduled or self._is_settling
+        return not (is_busy or self._members or self._coming or self._going or self._watchers or self._new_watchers)
 
     def come(self, membership: Membership) -> None:
         member = membership.member
-        is_back = self._lingering.pop(member.client, None) is not None
-        self._members[member.client] = member
+        self._lingering.pop(member.client, None)
+        self._members[member.client] = self._coming[member.client] = member
         self._going.discard(member.client)
-        if not is_back:
-            self._coming[member.client] = member
         if membership.wants_list:
             self._new_watchers.add(membership)
         elif membership.wants_presence:
@@ -85,16 +85,27 @@ class RoomPresence:
     async def present(self) -> list[Member]:
         """Return who is in the room, on all nodes. Raises NotAvailable."""
         await self._tell_store()
-        return await self._store.present(self.room)
+        listed = {member.client: member for member in await self._store.present(self.room)}
+        coming, going = self._untold()
+        return [member for client, member in (listed | coming).items() if client not in going]
 
     async def count(self) -> Counts:
         """Return how many are in the room, on all nodes. Raises NotAvailable."""
         await self._tell_store()
+        if any(self._untold()):
+            members = await self.present()
+            return Counts(len(members), len({member.user for member in members}))
         return await self._store.count(self.room)
 
     def changed(self, change: PresenceChanged) -> None:
-        """Tell who wants to know what has changed, on whichever node."""
-        tell_all(self._watchers, change)
+        """Tell who wants to know what has changed, on whichever node; nobody with a list of others of its own leave."""
+        left = {member.client for member in change.left}
+        own = (
+            {each for each in self._watchers if each.connection.client in left and not each.wants_list} if left else ()
+        )
+        tell_all(self._watchers.difference(own) if own else self._watchers, change)
+        for each in own:
+            tell_all([each], _without_leave(change, each.connection.client))
         if self._missed is not None:
             self._missed.append(change)
 
@@ -112,9 +123,19 @@ class RoomPresence:
             if self._coming or self._going or self._new_watchers:
                 self._schedule(BATCH_SECONDS)
 
+    def _untold(self) -> tuple[dict[str, Member], set[str]]:
+        """Return who has come, and who has gone, without the store knowing for sure."""
+        coming, going = self._being_told or ({}, set())
+        coming = {client: member for client, member in coming.items() if client not in self._going} | self._coming
+        return coming, (going - coming.keys()) | self._going
+
     async def _tell_store(self) -> None:
+        """Let the store have what has changed; what is just being told to it is told by nobody else."""
+        if self._being_told is not None:
+            return
         coming, self._coming = self._coming, {}
         going, self._going = self._going, set()
+        self._being_told = coming, going
         try:
             if coming:
                 await self._store.come(self.room, list(coming.values()))
@@ -125,6 +146,8 @@ class RoomPresence:
             self._coming = {**still_here, **self._coming}
             self._going |= {client for client in going | coming.keys() if client not in self._members}
             raise
+        finally:
+            self._being_told = None
 
     async def _tell_new_watchers(self) -> None:
         if not self._new_watchers:
@@ -149,8 +172,8 @@ class RoomPresence:
     def _drop(self, client: str) -> None:
         self._lingering.pop(client, None)
         self._members.pop(client, None)
-        if self._coming.pop(client, None) is None:
-            self._going.add(client)
+        self._coming.pop(client, None)
+        self._going.add(client)  # also if it has just come: it may have been there before
         self._schedule(BATCH_SECONDS)
 
     def _stop_telling(self, membership: Membership) -> None:
@@ -163,8 +186,14 @@ class RoomPresence:
             self._runtime.call_later(seconds, lambda: self._runtime.spawn(self.settle()))
 
 
+def _without_leave(change: PresenceChanged, client: str) -> PresenceChanged:
+    return PresenceChanged(change.joined, tuple(member for member in change.left if member.client != client))
+
+
 def tell_all(memberships: Iterable[Membership], change: PresenceChanged) -> None:
     """Write a change to several members of a room, encoded once per codec."""
+    if not (change.joined or change.left):
+        return
     frames: dict[Codec, Frame] = {}
     for membership in memberships:
         codec = membership.codec

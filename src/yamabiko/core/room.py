@@ -33,6 +33,7 @@ class LocalRoom:
         "_base",
         "_broker",
         "_entered_count",
+        "_has_deltas",
         "_live",
         "_mending",
         "_newcomers",
@@ -50,6 +51,7 @@ class LocalRoom:
         self.history = history
         self.delivered: Position | None = None
         """How far the members here have had everything; None before the first is live, or without history."""
+        self._has_deltas = rules.delta
         self._broker = broker
         self._runtime = runtime
         self._mending: Mending | None = None
@@ -165,12 +167,13 @@ class LocalRoom:
         self._entered_count += 1
         if not member.codec.tells_gaps:
             self._live.add(member)
-        if self.rules.delta and not member.takes_deltas:
+        if self._has_deltas and not member.takes_deltas:
             self._without_base.append(member)
 
     def _fan_out(self, publication: Publication) -> None:
-        self._hold(publication)
-        delta = self._delta(publication) if self.rules.delta else None
+        if self._newcomers:
+            self._hold(publication)
+        delta = self._delta(publication) if self._has_deltas else None
         for (codec, takes_deltas, _), audience in self._audiences.items():
             if audience:
                 audience.write(codec.encode(delta if takes_deltas and delta else publication, self.name))
@@ -208,9 +211,8 @@ class LocalRoom:
             member.tell_gap(position)
 
     def _hold(self, event: Publication | Gap) -> None:
-        if self._newcomers:
-            for newcomer in tuple(self._newcomers):  # one that overruns leaves
-                newcomer.hold(event)
+        for newcomer in tuple(self._newcomers):  # one that overruns leaves
+            newcomer.hold(event)
 
     def _audience_of(self, member: Membership) -> Audience[Transport]:
         transport = member.connection.transport

@@ -33,14 +33,13 @@ class Users:
     def obey(self, order: orders.UserOrder) -> None:
         """Do what is ordered to those connections here that are meant."""
         for connection in tuple(self._connections.get(order.user, ())):
-            # Its client is asked for only where it matters: one that connects may still get back the one it had.
-            if not order.client or order.client == connection.client:
+            if order.client in ("", connection.client):
                 _obey(connection, order)
 
 
 def _obey(connection: Connection, order: orders.UserOrder) -> None:
     if isinstance(order, orders.DisconnectUser):
-        if not order.spared or connection.client not in order.spared:
+        if connection.client not in order.spared:
             connection.close(Close(order.code, order.reason))
     elif isinstance(connection, SdkConnection):
         connection.take_order(order)

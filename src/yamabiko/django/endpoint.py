@@ -17,6 +17,7 @@ from yamabiko.core.names import room_name
 from yamabiko.django.application import Visitor, identity_of
 from yamabiko.django.handshake import HandshakeRequest, check_host_and_origin
 from yamabiko.django.service import service
+from yamabiko.django.streams import with_streams
 from yamabiko.transports.asgi import Application, Receive, Scope, Send, refuse, serve_client, serve_room
 
 logger = logging.getLogger("yamabiko")
@@ -61,6 +62,8 @@ def with_rooms(http: Application) -> Application:
 
     Sockets are at /rooms/<room>/, and room1 is at /websock1/ too. Sessions are Django's, read at the handshake.
     """
+
+    http = with_streams(http)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

@@ -61,6 +61,8 @@ def check_host_and_origin(request: HandshakeRequest) -> None:
         raise _refused(request, "host", request.META.get("HTTP_HOST", ""), "add it to ALLOWED_HOSTS") from error
     origin = request.origin
     if origin is None:
+        if request.META.get("HTTP_SEC_FETCH_SITE") == "same-origin":
+            return  # a browser's own word, which no page can forge, where it sends no Origin: for an EventSource
         if django_settings.SESSION_COOKIE_NAME in request.COOKIES:
             raise _refused(request, "origin", "none", "a handshake with a session cookie names its origin")
         return
@@ -70,8 +72,12 @@ def check_host_and_origin(request: HandshakeRequest) -> None:
 
 
 def _full(origin: str) -> str:
-    """Return an origin in lower case and with its port, so that https://a and https://a:443 are one."""
+    """Return an origin in lower case and with its port, so that https://a and https://a:443 are one.
+
+    So is wss://a, which some programs send; no browser does.
+    """
     scheme, _, host = origin.lower().partition("://")
+    scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme)
     port = DEFAULT_PORTS.get(scheme)
     has_port = ":" in host.rpartition("]")[2]
     return f"{scheme}://{host}" if has_port or port is None else f"{scheme}://{host}:{port}"

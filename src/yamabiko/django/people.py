@@ -7,15 +7,12 @@ from typing import Any
 import msgspec
 
 from yamabiko.core import orders
-from yamabiko.core.errors import FORCE_DISCONNECT
+from yamabiko.core.errors import FORCE_DISCONNECT, close_of
 from yamabiko.core.messages import NOTHING, Counts, Member, encode_message
 from yamabiko.core.names import room_name
 from yamabiko.django import wishes
 from yamabiko.django.publish import refuse_on_loop
 from yamabiko.django.service import service
-
-CLOSE_CODES = range(3000, 5000)
-LONGEST_REASON = 32
 
 
 class Present(msgspec.Struct, frozen=True):
@@ -100,13 +97,8 @@ async def adisconnect(
     user: Any, *, client: str = "", code: int = FORCE_DISCONNECT.code, reason: str = FORCE_DISCONNECT.reason
 ) -> None:
     """Close connections of `user`, as `disconnect` does, from async code."""
-    if code not in CLOSE_CODES:
-        raise ValueError(f"code is a close code from 3000 to 4999, not {code!r}")
-    if not (
-        isinstance(reason, str) and reason.isascii() and reason.isprintable() and 0 < len(reason) <= LONGEST_REASON
-    ):
-        raise ValueError(f"reason is a text of 1 to {LONGEST_REASON} ASCII characters, not {reason!r}")
-    await _order(orders.DisconnectUser(user=_id(user), client=client, code=code, reason=reason))
+    close = close_of(code, reason)
+    await _order(orders.DisconnectUser(user=_id(user), client=client, code=close.code, reason=close.reason))
 
 
 def subscribe(user: Any, room: str, *, client: str = "", info: Any = None, data: Any = None) -> None:

@@ -27,13 +27,15 @@ from yamabiko.django import local_line, settings
 from yamabiko.django.application import DjangoApplication
 from yamabiko.django.auth import Visitors
 from yamabiko.django.brokers import is_testing, make_broker
-from yamabiko.django.wishes import Publish, Read, Wish
+from yamabiko.django.wishes import AskRooms, Publish, Read, Statuses, Wish
 from yamabiko.transports.loop_thread import LoopThread
 from yamabiko.transports.runtime import AsyncioRuntime
 
 logger = logging.getLogger("yamabiko")
 T = TypeVar("T")
 
+HEAR_SECONDS = 0.5
+"""How long a process that serves nobody waits, once, for the other nodes to say that they are there."""
 FINISH_SECONDS = 2.0
 """How long what is under way may take when the server stops; the server has waited for its own tasks before."""
 
@@ -42,6 +44,7 @@ class Service:
     """One node and the loop it lives on."""
 
     def __init__(self) -> None:
+        settings.check_all()
         self._runtime = AsyncioRuntime()
         self.limits = settings.limits()
         self.visitors = Visitors(self._runtime)
@@ -107,7 +110,12 @@ class Service:
             if answers:
                 return answers[-1]
             self._warn_if_nobody_hears(wish)
-        return await self._at_home(wish.fulfil(self.node))
+        return await self._at_home(self._fulfil(wish))
+
+    async def _fulfil(self, wish: Wish[T]) -> T:
+        if isinstance(wish, AskRooms | Statuses) and not self._is_serving and await self.node.observe():
+            await asyncio.sleep(HEAR_SECONDS)  # who the other nodes are is not known yet
+        return await wish.fulfil(self.node)
 
     async def publish(
         self, room: str, data: bytes, *, key: str = "", extras: bytes = b"", is_kept: bool = True

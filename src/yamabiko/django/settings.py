@@ -128,6 +128,12 @@ def _shown(value: object, key: Key) -> str:
     return type(value).__name__
 
 
+def check_all() -> None:
+    """Raise ConfigurationError for the first value that cannot be, before anything depends on it."""
+    for name in KEYS:
+        setting(name)
+
+
 def broker_url() -> str:
     return str(setting("BROKER"))
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 import msgspec
 
 from yamabiko.core.connection import Connection
-from yamabiko.core.errors import NO_PONG, SLOW, TOO_BIG, Close, Refusal
+from yamabiko.core.errors import TOO_BIG, Close, Refusal
 from yamabiko.core.frames import Frame
-from yamabiko.core.interfaces import Audience, Transport
+from yamabiko.core.interfaces import Transport
 from yamabiko.core.messages import Join
 from yamabiko.core.plain.connection import PlainConnection
-from yamabiko.transports.audience import Section, TurnAudience
 from yamabiko.transports.limits import Limits
+from yamabiko.transports.outbox import AsgiOutbox
 from yamabiko.transports.pulse import pulse
 
 logger = logging.getLogger("yamabiko")
@@ -31,7 +30,6 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 ADOPT = "yamabiko.adopt"
 """The ASGI extension of our server: a callable that takes a Connection and its Limits and returns its transport."""
 STATUS = {101: 401, 102: 404, 103: 403, 108: 503}
-CLOSE_SECONDS = 5.0
 LOST = (1006,)
 """What servers tell as the close code of a peer that has said no goodbye."""
 TOO_BIG_FOR_DAPHNE = Close(3501, "message too big")
@@ -126,58 +124,14 @@ def can_refuse(scope: Scope) -> bool:
     return "websocket.http.response" in (scope.get("extensions") or {})
 
 
-class AsgiTransport:
-    """Writes through an ASGI server's `send`: a byte-bounded outbox, and a task only while there is something in it."""
+class AsgiTransport(AsgiOutbox):
+    """A WebSocket that is read from, and written to, through an ASGI server."""
 
     def __init__(self, connection: Connection, send: Send, limits: Limits, *, too_big: Close = TOO_BIG) -> None:
-        self._connection = connection
+        super().__init__(connection, limits)
         self._send = send
-        self._limits = limits
         self._too_big = too_big
-        self._outbox: deque[Frame] = deque()
-        self._unsent_bytes = 0
-        self.is_heard = True
-        self.is_lost = False
-        """Whether the peer is gone without a word."""
-        self._is_handling = False
-        self._was_asked = False
-        self._close: Close | None = None
-        self._is_gone = False
-        self._writer: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
-        self._empty = asyncio.Event()
-        self._empty.set()
-
-    @property
-    def _is_over(self) -> bool:
-        return self._is_gone or self._close is not None
-
-    @property
-    def kind(self) -> object:
-        return AsgiTransport
-
-    def write(self, *frames: Frame) -> None:
-        if self._is_over:
-            return
-        self._outbox.extend(frames)
-        self._unsent_bytes += sum(map(len, frames))
-        self._empty.clear()
-        if self._unsent_bytes > self._limits.backlog_bytes:
-            asyncio.get_running_loop().call_soon(self._close_slow)
-        self._start_writer()
-
-    def close(self, close: Close) -> None:
-        if not self._is_over:
-            self._close = close
-            self._start_writer()
-            if self._reader is not None:
-                self._reader.cancel()
-
-    async def drained(self) -> None:
-        await self._empty.wait()
-
-    def new_audience(self) -> Audience[AsgiTransport]:
-        return TurnAudience(AsgiSection)
 
     async def read(self, receive: Receive) -> None:
         """Hand what arrives to the connection until the peer or we end it."""
@@ -207,14 +161,6 @@ class AsgiTransport:
         finally:
             self._is_handling = False
 
-    def ping(self) -> None:
-        """Ask a peer that its own protocol has pings for; the others are asked by the server."""
-        self._was_asked = not self._is_over and self._connection.ping()
-
-    def is_silent(self) -> None:
-        if self._was_asked and not self._is_handling:  # else it is we who do not listen
-            self._connection.close(NO_PONG)
-
     async def _next(self, receive: Receive) -> Message | None:
         """Return the next message, or None as soon as it is over: not every server tells of our own close."""
         self._reader = asyncio.current_task()
@@ -228,53 +174,18 @@ class AsgiTransport:
         finally:
             self._reader = None
 
-    async def ended(self) -> None:
-        """Send what is left to send, for a bounded time, and let go of the socket."""
-        if self._writer is None:
-            return
-        if not self._is_gone:
-            await asyncio.wait({self._writer}, timeout=CLOSE_SECONDS)
-        self._writer.cancel()
-        await asyncio.wait({self._writer})
+    def _stop_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
 
-    def _close_slow(self) -> None:
-        """The peer does not take what it is sent: what it missed it can have when it resumes."""
-        if not self._is_over:
-            self._outbox.clear()
-            self._connection.close(SLOW)
+    async def _send_frame(self, frame: Frame) -> None:
+        payload = {"text": frame.text} if frame.is_text else {"bytes": frame.payload}
+        await self._send({"type": "websocket.send", **payload})
 
-    def _start_writer(self) -> None:
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.get_running_loop().create_task(self._write_out())
-
-    async def _write_out(self) -> None:
-        try:
-            while self._outbox:
-                frame = self._outbox.popleft()
-                await self._send(_sending(frame))
-                self._unsent_bytes -= len(frame)
-            if self._close is not None:
-                await self._send({"type": "websocket.close", "code": self._close.code, "reason": self._close.reason})
-        except Exception as error:
-            # Servers differ in what they raise once the peer is gone. What it said before is still to be read.
-            logger.debug("a peer is gone: %r", error)
-            self._is_gone = True
-        finally:
-            self._empty.set()
+    async def _send_close(self, close: Close) -> None:
+        await self._send({"type": "websocket.close", "code": close.code, "reason": close.reason})
 
 
 def size(payload: str | bytes) -> int:
     """Return the size of a payload in bytes of UTF-8."""
     return len(payload) if isinstance(payload, bytes) or payload.isascii() else len(payload.encode())
-
-
-def _sending(frame: Frame) -> Message:
-    if frame.is_text:
-        return {"type": "websocket.send", "text": frame.text}
-    return {"type": "websocket.send", "bytes": frame.payload}
-
-
-class AsgiSection(Section[AsgiTransport]):
-    def pass_on(self, frames: list[Frame]) -> None:
-        for member in self.members:
-            member.write(*frames)

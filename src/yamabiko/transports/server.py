@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import socket
 from typing import Any
 
@@ -12,11 +14,13 @@ from uvicorn.config import LOGGING_CONFIG
 
 from yamabiko.core.errors import ConfigurationError
 from yamabiko.transports.adopted import AdoptedSocket
+from yamabiko.transports.streams import open_streams
 from yamabiko.transports.uvicorn import RoomWebSocketProtocol
 
 CLOSED_AT_A_TIME = 100
 BETWEEN_BATCHES_SECONDS = 0.02
 GRACE_SECONDS = 20
+SECRET_IN_QUERY = re.compile(r"([?&](?:cf_connect|api_key|token)=)[^&\s]*")
 
 
 class RoomServer(uvicorn.Server):
@@ -27,9 +31,10 @@ class RoomServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         adopted = [peer for peer in self.server_state.connections if isinstance(peer, AdoptedSocket)]
-        for start in range(0, len(adopted), CLOSED_AT_A_TIME):
-            for peer in adopted[start : start + CLOSED_AT_A_TIME]:
-                peer.shutdown()
+        members = [*adopted, *open_streams]
+        for start in range(0, len(members), CLOSED_AT_A_TIME):
+            for member in members[start : start + CLOSED_AT_A_TIME]:
+                member.shutdown()
             await asyncio.sleep(BETWEEN_BATCHES_SECONDS)
         await super().shutdown(sockets)
 
@@ -48,11 +53,24 @@ def config(application: Any, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(application, **(settings | options))
 
 
+class SecretsFilter(logging.Filter):
+    """Hides what may be a secret in the queries of uvicorn's access log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                SECRET_IN_QUERY.sub(r"\1***", value) if isinstance(value, str) else value for value in record.args
+            )
+        return True
+
+
 def log_config() -> dict[str, Any]:
-    """Return uvicorn's logging, without the lines about itself and with ours."""
-    loggers = LOGGING_CONFIG["loggers"]
+    """Return uvicorn's logging, without the lines about itself and with ours, and without secrets in queries."""
+    loggers, handlers = LOGGING_CONFIG["loggers"], LOGGING_CONFIG["handlers"]
     return {
         **LOGGING_CONFIG,
+        "filters": {"secrets": {"()": SecretsFilter}},
+        "handlers": {**handlers, "access": {**handlers["access"], "filters": ["secrets"]}},
         "loggers": {
             **loggers,
             "uvicorn": {**loggers["uvicorn"], "level": "WARNING"},

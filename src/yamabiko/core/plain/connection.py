@@ -18,7 +18,7 @@ from yamabiko.core.errors import (
     Refusal,
     Unauthorized,
 )
-from yamabiko.core.messages import Acknowledged, Failed, Invalid, Join, Publish
+from yamabiko.core.messages import Acknowledged, Command, Failed, Invalid, Join, Publish
 from yamabiko.core.plain.membership import PlainMembership
 
 if TYPE_CHECKING:
@@ -92,20 +92,20 @@ class PlainConnection(Connection):
 
     async def receive(self, payload: str | bytes) -> None:
         for command in self.codec.decode(payload):
-            assert isinstance(command, Publish | Invalid)
             try:
                 await self._answer(command)
             except Refusal as refusal:
-                self.write(Failed(refusal, command.id))
+                self.write(Failed(refusal, str(command.id)))
             except Exception:
                 logger.exception("a message could not be handled")
-                self.write(Failed(InternalError(), command.id))
+                self.write(Failed(InternalError(), str(command.id)))
 
-    async def _answer(self, command: Publish | Invalid) -> None:
+    async def _answer(self, command: Command) -> None:
         if isinstance(command, Invalid):
             raise command.refusal
         if self.membership is None:
             raise BadRequest("join a room first")
+        assert isinstance(command, Publish)
         position = await self.publish_in(self.membership, command.data, key=self._key(command))
         if command.id:
             self.write(Acknowledged(command.id, position))

@@ -14,14 +14,18 @@ import msgspec
 
 from yamabiko.core.errors import (
     BAD_REQUEST,
+    CONNECTION_CLOSED,
     CONNECTION_EXPIRED,
     INSUFFICIENT_STATE,
     INVALID_TOKEN,
     NOT_OFFERED,
+    SERVER_ERROR,
     SUBSCRIPTION_EXPIRED,
     TOO_MANY_ROOMS,
     AlreadyJoined,
     BadRequest,
+    Close,
+    Expired,
     InternalError,
     LimitExceeded,
     NotAvailable,
@@ -30,9 +34,10 @@ from yamabiko.core.errors import (
     TokenExpired,
     UnknownRoom,
 )
-from yamabiko.core.identity import Grant
-from yamabiko.core.names import LONGEST_BYTES, room_name
+from yamabiko.core.identity import Grant, Identity
+from yamabiko.core.names import LONGEST_BYTES, exact_room_name
 from yamabiko.core.sdk import messages as sdk
+from yamabiko.core.sdk.asking import asking_the_broker
 from yamabiko.core.sdk.limits import expiry
 from yamabiko.core.sdk.reading import read_page
 from yamabiko.core.sdk.views import client_info, publication_of
@@ -52,13 +57,13 @@ DELTAS = ("", "fossil")
 async def obey(connection: SdkConnection, command: sdk.Command) -> None:
     """Answer one command. Raises a Refusal or a Close."""
     request = command.request
-    if connection.is_refused:
-        raise BAD_REQUEST.anew()
+    if connection.is_refused:  # clients that connect and subscribe in one frame are to try again
+        raise CONNECTION_CLOSED.anew()
     if not connection.is_connected and not isinstance(request, sdk.ConnectRequest):
         raise BAD_REQUEST.anew()
-    if request is None:
+    if request is None and not command.id:
         connection.take_pong()
-    elif not command.id and not isinstance(request, sdk.SendRequest):
+    elif request is None or not (command.id or isinstance(request, sdk.SendRequest)):
         raise BAD_REQUEST.anew()
     else:
         await _ANSWERS[type(request)](connection, command.id, request)
@@ -67,13 +72,8 @@ async def obey(connection: SdkConnection, command: sdk.Command) -> None:
 async def _connect(connection: SdkConnection, command_id: int, request: sdk.ConnectRequest) -> None:
     if connection.is_connected:
         raise BAD_REQUEST.anew()
-    node = connection.node
-    try:
-        identity = await node.application.identify(connection.visitor, request.token)
-    except Refusal:
-        connection.is_refused = True
-        raise
-    if len(identity.grants) > node.sdk_limits.rooms:
+    identity = await _identify(connection, request.token)
+    if len(identity.grants) > connection.node.sdk_limits.rooms:
         raise TOO_MANY_ROOMS.anew()
     if not connection.is_open:
         return
@@ -82,9 +82,9 @@ async def _connect(connection: SdkConnection, command_id: int, request: sdk.Conn
     entered = [
         await _enter_granted(connection, room, grant, request.subs.get(room)) for room, grant in identity.grants.items()
     ]
-    settled = [each for each in entered if each is not None]
     if not connection.is_open:
         return
+    settled = [each for each in entered if each is not None and each[0].is_lasting]
     expires, ttl = expiry(identity.expires_in_seconds)
     result = sdk.ConnectResult(
         client=connection.client,
@@ -94,22 +94,41 @@ async def _connect(connection: SdkConnection, command_id: int, request: sdk.Conn
         subs={membership.room.name: result for membership, result in settled},
         ping=connection.ping_seconds,
         pong=connection.ping_seconds > 0,
+        session=connection.session,
+        node=connection.node.id if connection.session else "",
     )
-    connection.write(sdk.Reply(id=command_id, connect=result))
-    for membership, _ in settled:
+    memberships = [membership for membership, _ in settled]
+    connection.welcome(sdk.Reply(id=command_id, connect=result), *memberships)
+    for membership in memberships:
         await connection.settle(membership)
+
+
+async def _identify(connection: SdkConnection, token: str) -> Identity:
+    try:
+        return await connection.node.application.identify(connection.visitor, token)
+    except Exception:
+        connection.is_refused = True
+        raise
 
 
 async def _enter_granted(
     connection: SdkConnection, room: str, grant: Grant, had: sdk.SubscribeRequest | None
 ) -> tuple[SdkMembership, sdk.SubscribeResult] | None:
-    """Put a new connection into a room that it was granted; one that cannot be is left out, and told of in the log."""
+    """Put a new connection into a room that it was granted; one that it cannot be put into is left out.
+
+    Raises the Close SERVER_ERROR where it may work the next time: to the client what is left out is over.
+    """
     since = sdk.StreamPosition(had.offset, had.epoch) if had is not None and had.recover else None
     try:
         return await connection.enter(room, grant, since=since, by_server=True)
-    except Refusal as refusal:
-        logger.warning("user %r could not be put into room %s: %s", connection.user_id, room, refusal.message)
-        return None
+    except Close:
+        raise
+    except Exception as error:
+        if isinstance(error, Refusal) and not error.is_temporary:
+            logger.warning("user %r could not be put into room %s: %s", connection.user_id, room, error.message)
+            return None
+        logger.exception("user %r could not be put into room %s", connection.user_id, room)
+        raise SERVER_ERROR.anew() from error
 
 
 async def _subscribe(connection: SdkConnection, command_id: int, request: sdk.SubscribeRequest) -> None:
@@ -123,9 +142,9 @@ async def _subscribe(connection: SdkConnection, command_id: int, request: sdk.Su
         raise AlreadyJoined()
     if len(connection.rooms) >= connection.node.sdk_limits.rooms:
         raise LimitExceeded()
+    grant = await _grant(connection, room, request.token)
     if request.tf:
         raise BadRequest("there are no filters")
-    grant = await _grant(connection, room, request.token)
     since = sdk.StreamPosition(request.offset, request.epoch) if request.recover else None
     membership, result = await connection.enter(
         room,
@@ -135,9 +154,10 @@ async def _subscribe(connection: SdkConnection, command_id: int, request: sdk.Su
         wants_presence=request.join_leave,
         wants_deltas=bool(request.delta),
     )
-    if membership.is_lasting:
-        connection.write(sdk.Reply(id=command_id, subscribe=result))
-        await connection.settle(membership)
+    if not membership.is_lasting:
+        raise PermissionDenied("the server has ended this subscription")
+    connection.tell(sdk.Reply(id=command_id, subscribe=result), membership)
+    await connection.settle(membership)
 
 
 async def _grant(connection: SdkConnection, room: str, token: str) -> Grant:
@@ -161,28 +181,35 @@ async def _publish(connection: SdkConnection, command_id: int, request: sdk.Publ
     membership = _membership(connection, request.channel)
     if not request.data:
         raise BadRequest("there is no data")
+    if request.type:
+        raise PermissionDenied("there are stream publications only")
     await connection.publish_in(membership, bytes(request.data))
     connection.write(sdk.Reply(id=command_id, publish=sdk.PublishResult()))
 
 
 async def _history(connection: SdkConnection, command_id: int, request: sdk.HistoryRequest) -> None:
-    membership = _membership(connection, request.channel)
-    page = await read_page(connection.node, membership.room.name, request)
+    room = _membership(connection, request.channel).room
+    if room.history is None:
+        raise NotAvailable("this room keeps no history")
+    with asking_the_broker():
+        page = await read_page(connection.node, room.name, request)
     publications = [publication_of(publication) for publication in page.publications]
     result = sdk.HistoryResult(publications, page.top.epoch, page.top.offset)
     connection.write(sdk.Reply(id=command_id, history=result))
 
 
 async def _presence(connection: SdkConnection, command_id: int, request: sdk.PresenceRequest) -> None:
-    room = _membership(connection, request.channel).room.name
-    members = await connection.node.present(room)
+    room = _room_with_presence(connection, request.channel)
+    with asking_the_broker():
+        members = await connection.node.present(room)
     result = sdk.PresenceResult({member.client: client_info(member) for member in members})
     connection.write(sdk.Reply(id=command_id, presence=result))
 
 
 async def _presence_stats(connection: SdkConnection, command_id: int, request: sdk.PresenceStatsRequest) -> None:
-    room = _membership(connection, request.channel).room.name
-    counts = await connection.node.count_present(room)
+    room = _room_with_presence(connection, request.channel)
+    with asking_the_broker():
+        counts = await connection.node.count_present(room)
     result = sdk.PresenceStatsResult(counts.clients, counts.users)
     connection.write(sdk.Reply(id=command_id, presence_stats=result))
 
@@ -197,15 +224,15 @@ async def _send(connection: SdkConnection, command_id: int, request: sdk.SendReq
 
 async def _rpc(connection: SdkConnection, command_id: int, request: sdk.RpcRequest) -> None:
     """Begin a call beside the next commands; the last one that may be under way holds them up."""
+    connection.calls += 1
     work = _call(connection, command_id, request)
-    if connection.calls + 1 < connection.node.sdk_limits.calls:
+    if connection.calls < connection.node.sdk_limits.calls:
         connection.node.spawn(work)
     else:
         await work
 
 
 async def _call(connection: SdkConnection, command_id: int, request: sdk.RpcRequest) -> None:
-    connection.calls += 1
     try:
         data = await _result(connection, request.method, bytes(request.data))
     except Refusal as refusal:
@@ -235,7 +262,7 @@ async def _refresh(connection: SdkConnection, command_id: int, request: sdk.Refr
         raise BAD_REQUEST.anew()
     try:
         identity = await connection.node.application.identify(connection.visitor, request.token)
-    except TokenExpired as error:
+    except (TokenExpired, Expired) as error:
         raise CONNECTION_EXPIRED.anew() from error
     if identity.id != connection.user_id:
         raise INVALID_TOKEN.anew()
@@ -255,8 +282,11 @@ async def _sub_refresh(connection: SdkConnection, command_id: int, request: sdk.
         grant = await _grant(connection, membership.room.name, request.token)
     except PermissionDenied as error:
         raise INVALID_TOKEN.anew() from error
-    except TokenExpired as error:
+    except (TokenExpired, Expired) as error:
         raise SUBSCRIPTION_EXPIRED.anew() from error
+    if not membership.is_lasting:
+        raise PermissionDenied("the server has ended this subscription")
+    membership.renew(grant)
     connection.let_last(membership, grant.expires_in_seconds)
     expires, ttl = expiry(grant.expires_in_seconds)
     connection.write(sdk.Reply(id=command_id, sub_refresh=sdk.SubRefreshResult(expires, ttl)))
@@ -269,12 +299,9 @@ def _room(channel: str) -> str:
     if len(channel.encode()) > LONGEST_BYTES:
         raise BadRequest(f"a room's name has at most {LONGEST_BYTES} bytes of UTF-8")
     try:
-        name = room_name(channel)
+        return exact_room_name(channel)
     except UnknownRoom as refusal:
         raise BadRequest(refusal.message) from refusal
-    if name != channel:  # the peer would not know its own room again
-        raise BadRequest("a room's name is in Unicode's form NFC")
-    return name
 
 
 def _membership(connection: SdkConnection, channel: str) -> SdkMembership:
@@ -282,6 +309,13 @@ def _membership(connection: SdkConnection, channel: str) -> SdkMembership:
     if membership is None:
         raise PermissionDenied("subscribe first")
     return membership
+
+
+def _room_with_presence(connection: SdkConnection, channel: str) -> str:
+    room = _membership(connection, channel).room
+    if not room.rules.presence:
+        raise NotAvailable("this room does not tell who is present")
+    return room.name
 
 
 _ANSWERS: dict[type, Callable[[SdkConnection, int, Any], Awaitable[None]]] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("yamabiko")
 
+Take = Callable[[str | bytes], Coroutine[object, object, None]]
+"""Takes a frame of a peer, as it takes one that comes on the connection itself."""
+
 
 class SdkConnection(Connection):
     """Made by `Node.connect_sdk`, with the open handshake as its `visitor`. Its commands are obeyed one by one.
@@ -46,7 +50,18 @@ class SdkConnection(Connection):
     Calls alone run beside other commands, up to a limit.
     """
 
-    __slots__ = ("_awaited_pongs", "_end", "_orders", "_pings", "calls", "is_connected", "is_refused", "rooms", "visitor")
+    __slots__ = (
+        "_awaited_pongs",
+        "_end",
+        "_orders",
+        "_pings",
+        "calls",
+        "is_connected",
+        "is_refused",
+        "rooms",
+        "session",
+        "visitor",
+    )
 
     def __init__(self, node: Node, codec: Codec, visitor: object, *, pings: bool) -> None:
         super().__init__(node, codec)
@@ -58,6 +73,8 @@ class SdkConnection(Connection):
         self.rooms: dict[str, SdkMembership] = {}
         self.calls = 0
         """How many calls are under way beside other commands."""
+        self.session = ""
+        """The secret by which requests are known to be this peer's, where they do not come on the connection itself."""
         self._pings = pings
         self._awaited_pongs = 0
         self._orders: list[orders.UserOrder] = []
@@ -71,6 +88,11 @@ class SdkConnection(Connection):
     def ping_seconds(self) -> int:
         """How often this peer is asked whether it is there; 0 if by WebSocket's own pings."""
         return self.node.sdk_limits.ping_interval_seconds if self._pings else 0
+
+    def open_session(self, take: Take) -> None:
+        """Let `take` have what this peer says in other requests."""
+        self.session = secrets.token_urlsafe(24)
+        self.node.sessions[self.session] = take
 
     async def go_live(self, transport: Transport) -> None:
         self.transport = transport
@@ -247,6 +269,7 @@ class SdkConnection(Connection):
     def closed(self, *, is_lost: bool = False) -> None:
         if self.is_open and self._end is not None:
             self._end.cancel()
+        self.node.sessions.pop(self.session, None)
         super().closed(is_lost=is_lost)
 
     def _say_goodbye(self, close: Close) -> None:

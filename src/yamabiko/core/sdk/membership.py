@@ -11,6 +11,7 @@ from yamabiko.core.identity import Grant
 from yamabiko.core.membership import Membership, bursts
 from yamabiko.core.messages import Event, Position, Publication, Stream
 from yamabiko.core.sdk import messages as sdk
+from yamabiko.core.sdk.asking import asking_the_broker
 from yamabiko.core.sdk.views import publication_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class SdkMembership(Membership):
     One that is `by_server` was not asked for by its client, which cannot ask for it again: a gap ends the connection.
     """
 
-    __slots__ = ("_codec", "_end", "_has_base", "by_server", "grant")
+    __slots__ = ("_codec", "_end", "_has_base", "by_server", "grant", "is_told")
     connection: SdkConnection
 
     def __init__(
@@ -47,6 +48,8 @@ class SdkMembership(Membership):
         super().__init__(connection, room, may_publish=may_publish, wants_presence=wants_presence)
         self.grant = grant
         self.by_server = by_server
+        self.is_told = False
+        """Whether the peer has been told of this place; before, it is not told either that it is lost."""
         self._end: Deadline | None = None
         self._has_base = False
         has_deltas = wants_deltas and room.rules.delta and room.history is not None
@@ -67,20 +70,21 @@ class SdkMembership(Membership):
     async def begin(self, broker: Broker, since: sdk.StreamPosition | None, *, flag: int = 0) -> sdk.SubscribeResult:
         """Hold publications from now on, and return what the client is to be told before it goes live.
 
-        Raises UnrecoverablePosition if that was asked for, and NotAvailable if the broker cannot be reached.
+        Raises UnrecoverablePosition if that was asked for, and InternalError if the broker cannot be reached.
         """
         self.room.hold_for(self)
-        await broker.subscribe(self.room.name)
         history = self.room.history
         result = sdk.SubscribeResult(data=self.grant.data, delta=self._codec is not self.connection.codec)
-        if history is None:
-            return result
-        result.recoverable = result.positioned = True
-        if since is None:
-            top = (await broker.read(self.room.name, history, limit=0)).top
-            self._begin_at(top, result)
-        else:
-            await self._recover(broker, history, since, result, rejects_unrecovered=bool(flag & REJECT_UNRECOVERED))
+        with asking_the_broker():
+            await broker.subscribe(self.room.name)
+            if history is None:
+                return result
+            result.recoverable = result.positioned = True
+            if since is None:
+                top = (await broker.read(self.room.name, history, limit=0)).top
+                self._begin_at(top, result)
+            else:
+                await self._recover(broker, history, since, result, rejects_unrecovered=bool(flag & REJECT_UNRECOVERED))
         return result
 
     def write(self, *events: Event) -> None:
@@ -104,10 +108,17 @@ class SdkMembership(Membership):
 
     def end(self, code: int, reason: str) -> None:
         """Take this member out of its room and tell it why; by codes from 2500 it subscribes again."""
-        if self.is_lasting:
-            self.connection.node.leave(self)
+        if not self.is_lasting:
+            return
+        self.connection.node.leave(self)
+        if self.is_told:
             unsubscribe = sdk.Unsubscribe(code, reason)
             self.connection.write(sdk.Reply(push=sdk.Push(channel=self.room.name, unsubscribe=unsubscribe)))
+
+    def renew(self, grant: Grant) -> None:
+        """Take the grant that follows the first one; it may tell others something else of this member."""
+        self.grant = grant
+        self.forget_extras()
 
     def end_at(self, deadline: Deadline | None) -> None:
         """Take the deadline by which this ends, None if it does not, in place of an earlier one."""
@@ -138,8 +149,7 @@ class SdkMembership(Membership):
         first, rest = _split(page.publications)
         result.publications = [publication_of(self._codec.whole(publication)) for publication in first]
         self._has_base = True
-        self._position = first[-1].position if first else page.top
-        self._page = Stream(rest, page.top)
+        self._position, self._page = page.top, Stream(rest, page.top)
 
     def _begin_at(self, top: Position, result: sdk.SubscribeResult) -> None:
         result.epoch, result.offset = top.epoch, top.offset

@@ -313,3 +313,11 @@ class Extras(Struct, omit_defaults=True):
 
     info: ClientInfo | None = None
     tags: dict[str, str] = field(default_factory=dict)
+
+
+class EmulationRequest(Struct):
+    """What a peer says in a request of its own: frames of the connection with that `session` on that `node`."""
+
+    node: str = ""
+    session: str = ""
+    data: Raw = NONE

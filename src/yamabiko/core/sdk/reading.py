@@ -30,6 +30,7 @@ async def read_page(node: Node, room: str, request: sdk.HistoryRequest) -> Strea
     top = (await node.read(room, limit=0, reverse=True)).top
     if since is not None and since.epoch and since.epoch != top.epoch:
         raise UnrecoverablePosition()
-    if since is None or not limit:
+    if since is None or not limit or (since.offset >= top.offset and not request.reverse):
         return Stream([], top)
-    return await node.read(room, since=Position(top.epoch, since.offset), limit=limit, reverse=request.reverse)
+    offset = min(since.offset, top.offset + 1)
+    return await node.read(room, since=Position(top.epoch, offset), limit=limit, reverse=request.reverse)
