@@ -1,0 +1,1 @@
+"""The HTTP API: what backends ask of all nodes, with a key."""
