@@ -45,6 +45,13 @@ def secret_key(data: Path, *, may_make_own: bool) -> str:
     return kept_key(data / "secret_key")
 
 
+def token_secret(data: Path, *, may_make_own: bool) -> str:
+    """Return TOKEN_SECRET, or one that the site makes once and keeps in `data`; else none, and no tokens."""
+    if secret := os.environ.get("TOKEN_SECRET"):
+        return secret
+    return kept_key(data / "token_secret") if may_make_own else ""
+
+
 def kept_key(file: Path) -> str:
     if not file.exists():
         # Written elsewhere and then linked: two processes that start at once both read one whole key.

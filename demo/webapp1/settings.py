@@ -5,14 +5,15 @@ from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
 
-from webapp1.environment import broker, channel_layers, flag, secret_key, words
+from webapp1.environment import broker, channel_layers, flag, secret_key, token_secret, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / "data")
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 
 DEBUG = flag("DEBUG", default=True)
-SECRET_KEY = secret_key(DATA_DIR, may_make_own=DEBUG or bool(os.environ.get("DATA_DIR")))
+MAY_MAKE_OWN = DEBUG or bool(os.environ.get("DATA_DIR"))
+SECRET_KEY = secret_key(DATA_DIR, may_make_own=MAY_MAKE_OWN)
 
 # The machine's own names are always allowed: a container's health check asks by them.
 ALLOWED_HOSTS = [*words("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
@@ -76,7 +77,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 #       memory   no Redis at all
 BROKER = broker(DATA_DIR)
 CHANNEL_LAYERS = channel_layers()
-YAMABIKO = {"BROKER": BROKER, "ALLOWED_ORIGINS": CSRF_TRUSTED_ORIGINS}
+YAMABIKO = {
+    "BROKER": BROKER,
+    "ALLOWED_ORIGINS": CSRF_TRUSTED_ORIGINS,
+    "TOKEN_SECRET": token_secret(DATA_DIR, may_make_own=MAY_MAKE_OWN),
+    "API_KEY": os.environ.get("API_KEY", ""),  # without one there is no HTTP API
+}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{validator}"}

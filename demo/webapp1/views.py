@@ -46,6 +46,16 @@ WORDS = {
     "more": _("and {count} more"),
 }
 
+# What the page of two rooms says beside that.
+MORE_WORDS = {
+    "announcement": _("Dice"),
+    "rolled": _("{name} rolled {number} (1 to {sides})"),
+    "left": _("You have left. Come in again to hear what you missed."),
+    "leave": _("Leave"),
+    "enter": _("Come in"),
+}
+TOGETHER = {"echo/valley": _("Valley"), "echo/summit": _("Summit")}
+
 
 def is_declared(room: str) -> bool:
     """Tell whether a Room class has this room, in whatever app it is."""
@@ -92,6 +102,14 @@ def connect_command(request: HttpRequest, room: str, socket: str) -> str:
     at_port = "" if port == "8000" else f" --port {port or 80}"
     into_room = "" if room == FIRST_ROOM else f" --room {room}"
     return f"yamabiko connect{at_port}{into_room}"
+
+
+@never_cache
+@require_safe
+def together(request: HttpRequest) -> HttpResponse:
+    """Show two rooms that share one connection."""
+    context = {"rooms": TOGETHER, "longest_message": LONGEST_MESSAGE, "words": WORDS | MORE_WORDS}
+    return render(request, "together.html", context)
 
 
 @require_safe

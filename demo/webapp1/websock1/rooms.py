@@ -1,9 +1,11 @@
+import secrets
 from datetime import timedelta
 from typing import Any
 
-from yamabiko import History, Refused, Room, register
+from yamabiko import History, Refused, Room, apublish, register, rpc
 
 LONGEST_MESSAGE = 500
+MOST_SIDES = 100
 
 
 @register("room<int:number>")
@@ -26,3 +28,19 @@ class NumberedRoom(Room):
         if len(message) > LONGEST_MESSAGE:
             raise Refused(f"a message has at most {LONGEST_MESSAGE} characters, this one has {len(message)}")
         return message
+
+
+@register("echo/<slug:name>")
+class EchoRoom(NumberedRoom):
+    """Like the others, but reached over one connection for all of them, and with dice."""
+
+    channels_group = ""
+
+    @rpc
+    async def roll(self, user: Any, sides: int = 6) -> int:
+        """Throw a die before everyone's eyes."""
+        if not 2 <= sides <= MOST_SIDES:
+            raise Refused(f"a die has 2 to {MOST_SIDES} sides, not {sides}")
+        number = 1 + secrets.randbelow(sides)
+        await apublish(self.name, {"rolled": number, "sides": sides, "by": user.get_username()})
+        return number
