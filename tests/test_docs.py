@@ -18,8 +18,10 @@ from babel.messages.pofile import read_po
 
 import yamabiko
 from bench.__main__ import arguments as bench_arguments
+from tests.sdk import javascript
 from yamabiko.core import errors
 from yamabiko.django import settings
+from yamabiko.django.api.methods import METHODS
 from yamabiko.django.brokers import make_broker
 from yamabiko.transports.asgi import TOO_BIG_FOR_DAPHNE
 
@@ -30,12 +32,17 @@ JAPANESE = DOCS / "locale" / "ja" / "LC_MESSAGES"
 README = ROOT / "README.md"
 README_JA = ROOT / "README.ja.md"
 SPEED = DOCS / "explanation" / "speed.md"
+HTTP_API = DOCS / "how-to" / "http-api.md"
+SDKS = DOCS / "how-to" / "client-sdks.md"
+SDK_PYTHON = DOCS / "how-to" / "sdk-python.md"
+SDK_JAVASCRIPT = DOCS / "how-to" / "sdk-javascript.md"
 
 CODE_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) ", re.MULTILINE)
 CODE_SPAN = re.compile(r"`[^`]+`")
 LINK_TARGET = re.compile(r"\]\(([^)]+)\)")
 CHECK_ID = re.compile(r"yamabiko\.[EW]\d{3}")
+SUBSCRIPTION_END = re.compile(r"\.end\((\d{4}), \"([^\"]+)\"\)")
 WITH_ROOMS = "application = with_rooms("
 START_TIMEOUT_SECONDS = 30
 
@@ -100,14 +107,38 @@ def test_every_public_name_is_in_the_reference():
 
 
 def test_every_error_and_close_code_is_in_the_reference():
-    reference = text_of("reference", "room-protocol.md")
+    reference = text_of("reference", "sdk-protocol.md")
     refusals = {
         kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Refusal)
     }
-    closes = {close for close in vars(errors).values() if isinstance(close, errors.Close)} | {TOO_BIG_FOR_DAPHNE}
-    assert len(closes) > 3
+    assert len(refusals) > 10
     assert [code for code in refusals - {errors.Refused.code} if f"\n| {code} | " not in reference] == []
-    assert [str(close) for close in closes if f"\n| {close.code} | `{close.reason}` | " not in reference] == []
+    assert len(closes()) > 10
+    assert [str(close) for close in closes() if f"\n| {close.code} | `{close.reason}` | " not in reference] == []
+
+
+def test_every_reason_why_a_subscription_ends_is_in_the_reference():
+    reference = text_of("reference", "sdk-protocol.md").partition("## Why a subscription ends")[2]
+    ends = {end for module in (SOURCE / "core").rglob("*.py") for end in SUBSCRIPTION_END.findall(module.read_text())}
+    assert len(ends) > 2
+    assert [end for end in ends if "\n| {} | `{}` | ".format(*end) not in reference] == []
+
+
+def test_the_reference_of_the_room_protocol_names_no_code_that_does_not_exist():
+    reference = text_of("reference", "room-protocol.md")
+    codes = {kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Refusal)}
+    assert {int(code) for code in re.findall(r"^\| (1\d\d) \| ", reference, re.MULTILINE)} <= codes
+    known = {(str(close.code), close.reason) for close in [*closes(), TOO_BIG_FOR_DAPHNE]} | {("1000", "bye")}
+    assert set(re.findall(r"^\| (\d{4}) \| `([^`]+)` \| ", reference, re.MULTILINE)) <= known
+
+
+def closes() -> list[errors.Close]:
+    return [close for close in vars(errors).values() if isinstance(close, errors.Close)]
+
+
+def test_every_method_of_the_http_api_is_on_its_page():
+    rows = "".join(re.findall(r"^\| (`.*?) \| ", text_of("how-to", "http-api.md"), re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", rows)) == METHODS.keys() - {"rpc"}
 
 
 def test_every_bench_command_on_the_page_about_speed_can_be_typed():
@@ -158,6 +189,141 @@ def test_rooms_outlive_the_server_with_the_setting_of_the_tutorial(tmp_path):
     with served(tmp_path):
         kept = run(tmp_path, "yamabiko", "history", "chat/lobby", "--settings", "mysite.settings")
         assert kept.stdout.endswith('\t{"text":"hello","by":"a guest"}\n'), kept.stderr
+
+
+@pytest.mark.server
+def test_the_program_on_the_page_about_python_talks_in_a_room(tmp_path, monkeypatch):
+    follow_the_page_about_sdks(tmp_path, monkeypatch)
+    with served(tmp_path) as port:
+        program = tmp_path / "program.py"
+        program.write_text(block_with(SDK_PYTHON, "asyncio.run(main())").replace("127.0.0.1:8000", f"127.0.0.1:{port}"))
+        ended = run(tmp_path, "program")
+    said = ended.stdout.splitlines()
+    assert "1 alice: hello" in said, ended.stderr
+    assert "came {'name': 'alice'}" in said
+    assert said[-4:-2] == ["[{'name': 'alice'}]", "['hello']"]
+    assert re.fullmatch(r"rolled ([1-9]|1\d|20)", said[-2])
+    assert said[-1] == "400 a message is a text of at most 500 characters"
+
+
+@pytest.mark.server
+def test_the_program_on_the_page_about_the_http_api_publishes(tmp_path, monkeypatch):
+    follow_the_page_about_sdks(tmp_path, monkeypatch)
+    monkeypatch.setenv("API_KEY", "for-tests-only-and-long-enough")
+    with (tmp_path / "mysite" / "settings.py").open("a") as own_settings:
+        own_settings.write(block_with(HTTP_API, 'os.environ["API_KEY"]'))
+    with served(tmp_path) as port:
+        code = block_with(HTTP_API, "from cent").replace("https://rooms.example.org", f"http://127.0.0.1:{port}")
+        (tmp_path / "program.py").write_text(f"import os\nAPI_KEY = os.environ['API_KEY']\n{code}")
+        ended = run(tmp_path, "program")
+    assert re.fullmatch(r"1 \S+\n", ended.stdout), ended.stderr
+
+
+@pytest.mark.server
+def test_the_code_on_the_page_about_javascript_talks_in_a_room(tmp_path, monkeypatch):
+    javascript.install()
+    (tmp_path / "node_modules").symlink_to(javascript.FOLDER / "node_modules")
+    follow_the_page_about_sdks(tmp_path, monkeypatch)
+    session = run(tmp_path, "manage", "shell", "--no-imports", "-c", SIGN_IN).stdout.strip()
+    with served(tmp_path) as port:
+        said = {name: in_node(tmp_path, name, port, session) for name in programs_in_javascript()}
+    assert {"1 alice: hello", "[ 'alice' ]", "[ 'hello' ]"} <= set(said["with_session"])
+    assert any(line.startswith("came alice ") for line in said["with_session"])
+    assert any(re.fullmatch(r"rolled ([1-9]|1\d|20)", line) for line in said["with_session"])
+    assert "400 a message is a text of at most 500 characters" in said["with_session"]
+    assert "connected" in said["with_token"]
+    assert "connected" in said["from_node"]
+    assert "{ text: 'hello', by: 'alice' }" in said["in_protobuf"]
+    assert {"http_stream", "connected"} <= set(said["over_http"])
+
+
+def in_node(folder: Path, name: str, port: str, session: str) -> list[str]:
+    """Run one of the programs made of the page's code, as a page of the site at `port`; return what it says."""
+    code = PAGE_OF_A_SITE.replace("SESSION", session) + "\n".join(programs_in_javascript()[name])
+    code = code.replace('fetch("/', 'fetch("http://HOST/').replace("s://rooms.example.org", "://HOST")
+    program = folder / f"{name}.mjs"
+    program.write_text(code.replace("HOST", f"127.0.0.1:{port}"))
+    ended = subprocess.run(
+        ["node", program.name], cwd=folder, capture_output=True, encoding="utf-8", timeout=START_TIMEOUT_SECONDS
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+def programs_in_javascript() -> dict[str, list[str]]:
+    """Return the code on the page about JavaScript, put together so that it can run."""
+    connects = "{0}.connect(); await {0}.ready(); console.log('connected'); {0}.disconnect();"
+    import_sdk = 'import { Centrifuge } from "centrifuge";'
+    from_node = javascript_with("fromNode").replace("import WebSocket", "import NodeSocket")
+    return {
+        "with_session": [javascript_with("room.presence"), javascript_with("refused.code"), "client.disconnect();"],
+        "with_token": [import_sdk, javascript_with("withToken"), connects.format("withToken")],
+        "from_node": [import_sdk, from_node.replace("WebSocket }", "SessionSocket }"), connects.format("fromNode")],
+        "in_protobuf": [
+            javascript_with("centrifuge/build/protobuf"),
+            "const kept = await room.history({ limit: 1 });",
+            "console.log(JSON.parse(new TextDecoder().decode(kept.publications[0].data)));",
+            "client.disconnect();",
+        ],
+        "over_http": [
+            import_sdk,
+            "globalThis.WebSocket = undefined;",
+            javascript_with("http_stream"),
+            "client.on('connected', ({ transport }) => console.log(transport));",
+            connects.format("client"),
+        ],
+    }
+
+
+def javascript_with(words: str) -> str:
+    return next(code for code in code_blocks(SDK_JAVASCRIPT, "js") if words in code)
+
+
+PAGE_OF_A_SITE = """
+import PageSocket from "ws";
+globalThis.location = { protocol: "http:", host: "HOST" };
+globalThis.SessionSocket = class extends PageSocket {
+  constructor(url, protocols) {
+    super(url, protocols, { headers: { Cookie: "sessionid=SESSION", Origin: "http://HOST" } });
+  }
+};
+globalThis.WebSocket = SessionSocket;
+"""
+SIGN_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client()
+client.force_login(User.objects.get(username="alice"))
+print(client.cookies["sessionid"].value)
+"""
+APP_OF_ALICE = """
+from django.contrib.auth.models import User
+from django.views.decorators.csrf import csrf_exempt
+
+@csrf_exempt
+def token_of_alice(request):
+    request.user = User.objects.get(username="alice")
+    return app_token(request)
+
+urlpatterns += [path("app-token/", token_of_alice)]
+"""
+
+
+def follow_the_page_about_sdks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the site of the page, with a user alice and an API that takes everybody for her."""
+    monkeypatch.setenv("TOKEN_SECRET", "for tests only, and of more than thirty-two bytes")
+    monkeypatch.setenv("APP_KEY", "of alice")
+    follow_the_four_steps(folder)
+    (folder / "chat" / "rooms.py").write_text(block_with(SDKS, "@register"))
+    with (folder / "mysite" / "settings.py").open("a") as own_settings:
+        own_settings.write(block_with(SDKS, "TOKEN_SECRET"))
+    urls = [block_with(SDKS, "yamabiko.urls"), block_with(SDKS, "def app_token"), APP_OF_ALICE]
+    (folder / "mysite" / "urls.py").write_text("\n".join(urls))
+    run(folder, "manage", "migrate")
+    run(folder, "manage", "shell", "--no-imports", "-c", MAKE_ALICE)
+
+
+MAKE_ALICE = "from django.contrib.auth.models import User; User.objects.create_user('alice')"
 
 
 def follow_the_four_steps(folder: Path) -> None:
