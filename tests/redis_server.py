@@ -46,6 +46,8 @@ class RedisServer:
         """Return when it accepts connections; `ask` is let in whatever becomes of the default user."""
         for _ in range(START_ATTEMPTS):
             port = self.port or free_port()
+            if not self.port and "cluster_port" in self._options:
+                self._options["cluster_port"] = str(free_port())
             if self._starts_on(port):
                 self.port = port
                 self.ask("ACL", "SETUSER", "operator", "on", ">operator", "~*", "&*", "+@all")
@@ -158,7 +160,7 @@ class Cluster:
         for number in range(3):
             own = folder / str(number)
             own.mkdir()
-            self.nodes.append(RedisServer(program, own, cluster_enabled="yes", cluster_port=str(free_port())))
+            self.nodes.append(RedisServer(program, own, cluster_enabled="yes", cluster_port=""))
         for number, node in enumerate(self.nodes):
             node.start()
             node.ask("CLUSTER", "ADDSLOTSRANGE", SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -212,20 +211,19 @@ async def test_without_a_clock_of_its_own_leases_end_by_the_clock_of_redis(redis
 async def test_a_renewal_of_a_thousand_rooms_goes_on_beside_everything_else(bench):
     rooms = [f"room/{number}" for number in range(1000)]
     await asyncio.gather(*(bench.broker.presence.come(room, [ALICE]) for room in rooms))
-    longest, has_ended = 0.0, False
+    turns, has_ended = 0, False
 
     async def look() -> None:
-        nonlocal longest
-        before = time.perf_counter()
+        nonlocal turns
         while not has_ended:
+            turns += 1
             await asyncio.sleep(0)
-            longest, before = max(longest, time.perf_counter() - before), time.perf_counter()
 
     looking = asyncio.create_task(look())
     assert await bench.broker.presence.renew(rooms) == []
     has_ended = True
     await looking
-    assert longest < 0.1
+    assert turns > 20, "others had a turn, again and again"
 
 
 async def test_a_renewal_tells_that_one_of_its_rooms_could_not_be_asked_for(own_bench, own_server):

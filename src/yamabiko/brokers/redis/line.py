@@ -21,8 +21,12 @@ from yamabiko.brokers.redis.troubles import Broken, Denied, Unreachable, code_of
 ITEMS_AT_ONCE, BYTES_AT_ONCE = 100, 256 * 1024
 """How much one run of a script is given: the server does nothing else meanwhile."""
 
-Hear = Callable[["Line", list[Any]], bool]
-"""Takes a reply and tells whether it was one that nobody had asked for."""
+Hear = Callable[["Line", Any], bool]
+"""Takes a reply, before whoever asked has it, and tells whether it was one that nobody had asked for."""
+
+
+Item = tuple[tuple[Word, ...], asyncio.Future[Any]]
+"""What is asked as one with others, and who waits for its part of the answer."""
 
 
 class Endpoint(NamedTuple):
@@ -58,6 +62,7 @@ class Login:
 class Asked(NamedTuple):
     """Who waits for a reply, each for its part of it if they asked together."""
 
+    words: Sequence[Word]
     futures: Sequence[asyncio.Future[Any]]
     deadline: float
     is_together: bool = False
@@ -75,27 +80,43 @@ class Asked(NamedTuple):
 
 
 class Line(asyncio.Protocol):
-    """`run` names the run of the server at the other end, if it tells; `heard_at` is on the loop's clock."""
+    """`run` names the run of the server at the other end, if it tells; `heard_at` is on the loop's clock.
 
-    def __init__(self, endpoint: Endpoint, hear: Hear | None = None, is_lost: Callable[[Line], None] | None = None):
+    As long as something else was heard within `patience_seconds`, an answer may come later than its deadline.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        hear: Hear | None = None,
+        is_lost: Callable[[Line], None] | None = None,
+        patience_seconds: float = 0.0,
+    ):
         self.endpoint = endpoint
         self.run = ""
         self._hear = hear
         self._is_lost = is_lost
+        self._patience_seconds = patience_seconds
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
-        self._together: dict[tuple[Word, ...], list[tuple[tuple[Word, ...], asyncio.Future[Any]]]] = {}
+        self._together: dict[tuple[Word, ...], list[Item]] = {}
         self._asked: deque[Asked] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self._reason = f"Redis at {endpoint} has ended the connection"
+        self._ends_when_answered = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._deadline = self.heard_at = self._loop.time()
 
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def first_asked(self) -> Sequence[Word]:
+        """The words that the next answer is for, none if nothing is awaited."""
+        return self._asked[0].words if self._asked else ()
 
     def ask(self, words: Sequence[Word], deadline: float) -> asyncio.Future[Any]:
         """Send a command; the future has the reply, which may be a hiredis.ReplyError, or raises Broken.
@@ -108,7 +129,7 @@ class Line(asyncio.Protocol):
             return future
         self._will_send(deadline)
         self._unsent.append(packed(words))
-        self._asked.append(Asked((future,), deadline))
+        self._asked.append(Asked(words, (future,), deadline))
         return future
 
     def ask_together(self, words: tuple[Word, ...], item: tuple[Word, ...], deadline: float) -> asyncio.Future[Any]:
@@ -141,6 +162,11 @@ class Line(asyncio.Protocol):
         if futures := [future for asked in self._asked for future in asked.futures if not future.done()]:
             await asyncio.wait(futures)
 
+    def end_when_answered(self) -> None:
+        """End once everything that was asked is answered; nothing more is to be asked."""
+        self._ends_when_answered = True
+        self._end_if_answered()
+
     def break_off(self, reason: str) -> None:
         """End at once; what is not answered is broken."""
         if not self._ended.done():
@@ -164,6 +190,8 @@ class Line(asyncio.Protocol):
                 self._take(reply)
         except (hiredis.ProtocolError, IndexError):
             self.break_off(f"what is at {self.endpoint} does not speak the protocol of Redis")
+        if self._ends_when_answered:
+            self._end_if_answered()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._watch is not None:
@@ -177,9 +205,13 @@ class Line(asyncio.Protocol):
             self._is_lost(self)
 
     def _take(self, reply: Any) -> None:
-        if self._hear is not None and isinstance(reply, list) and self._hear(self, reply):
+        if self._hear is not None and self._hear(self, reply):
             return
         self._asked.popleft().answer(reply)
+
+    def _end_if_answered(self) -> None:
+        if not self._asked and not self._together:
+            self.break_off(f"the connection to Redis at {self.endpoint} is no longer used")
 
     def _will_send(self, deadline: float) -> None:
         if not self._unsent and not self._together:
@@ -198,9 +230,20 @@ class Line(asyncio.Protocol):
         together, self._together = self._together, {}
         for words, asked in together.items():
             for part in in_parts(asked):
-                self._unsent.append(packed([*words, *(word for item, _ in part for word in item)]))
-                futures = [future for _, future in part]
-                self._asked.append(Asked(futures, self._deadline, is_together=True))
+                self._pack(words, part)
+
+    def _pack(self, words: tuple[Word, ...], part: list[Item]) -> None:
+        futures = [future for _, future in part]
+        try:
+            self._unsent.append(packed([*words, *(word for item, _ in part for word in item)]))
+        except UnicodeError as error:  # half a surrogate pair: what was asked together with it is not to suffer
+            if len(part) > 1:
+                for each in part:
+                    self._pack(words, [each])
+            elif not futures[0].done():
+                futures[0].set_exception(error)
+        else:
+            self._asked.append(Asked(words, futures, self._deadline, is_together=True))
 
     def _watch_until(self, deadline: float) -> None:
         if self._watch is not None:
@@ -210,13 +253,14 @@ class Line(asyncio.Protocol):
     def _look(self) -> None:
         """Break off if something was not answered in time; look again when the next thing is due."""
         self._watch = None
+        self._pack_together()  # it is waited for too
         if not self._asked:
             return
-        earliest = min(asked.deadline for asked in self._asked)
-        if earliest <= self._loop.time():
+        due = max(min(asked.deadline for asked in self._asked), self.heard_at + self._patience_seconds)
+        if due <= self._loop.time():
             self.break_off(f"Redis at {self.endpoint} did not answer in time")
         else:
-            self._watch_until(earliest)
+            self._watch_until(due)
 
 
 async def open_line(
@@ -226,9 +270,10 @@ async def open_line(
     deadline: float,
     hear: Hear | None = None,
     is_lost: Callable[[Line], None] | None = None,
+    patience_seconds: float = 0.0,
 ) -> Line:
     """Connect and greet. Raises Unreachable, or Denied for a login that the server does not take."""
-    line = Line(endpoint, hear, is_lost)
+    line = Line(endpoint, hear, is_lost, patience_seconds)
     try:
         async with asyncio.timeout_at(deadline):
             await _connect(line, login.tls)
@@ -253,9 +298,6 @@ def packed(words: Sequence[Word]) -> bytes:
     command: Any = tuple(words)
     wire: bytes = hiredis.pack_command(command)
     return wire
-
-
-Item = tuple[tuple[Word, ...], asyncio.Future[Any]]
 
 
 def in_parts(asked: list[Item]) -> Iterator[list[Item]]:

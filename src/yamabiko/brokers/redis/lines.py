@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -11,11 +12,14 @@ import hiredis
 from yamabiko.brokers.redis.line import Endpoint, Line, open_line
 from yamabiko.brokers.redis.scripts import Request
 from yamabiko.brokers.redis.servers import Servers, endpoint_in
+from yamabiko.brokers.redis.shared import Shared
 from yamabiko.brokers.redis.troubles import (
     ELSEWHERE,
+    NOT_YET,
     PASSING,
     Broken,
     Denied,
+    NotYet,
     Trouble,
     Unreachable,
     code_of,
@@ -29,11 +33,14 @@ IDLE_SECONDS = 15.0
 
 
 class Lines:
+    """One line to each server. One that is open is used without a question; doubt is cleared before one is opened."""
+
     def __init__(self, servers: Servers, timeout_seconds: float) -> None:
         self._servers = servers
         self._timeout_seconds = timeout_seconds
         self._lines: dict[Endpoint, Line] = {}
-        self._opening: defaultdict[Endpoint | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._retired: set[Line] = set()
+        self._opening: defaultdict[Endpoint, Shared] = defaultdict(Shared)
         self._is_closed = False
 
     async def ask(self, request: Request, *, may_repeat: bool) -> Any:
@@ -43,29 +50,34 @@ class Lines:
         """
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._timeout_seconds, FIRST_PAUSE_SECONDS
+        is_again = False
         while True:
             try:
-                return await self._ask_once(request, deadline)
+                return await self._ask_once(request, deadline, is_again=is_again)
             except Unreachable as trouble:
                 last: Trouble = trouble
             except Broken as trouble:
                 last = trouble
-            self._servers.doubt()
+            if not isinstance(last, NotYet):
+                self._servers.doubt()
             if (isinstance(last, Broken) and not may_repeat) or loop.time() + pause >= deadline:
                 raise last
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            is_again = True
 
     async def close(self) -> None:
         """Wait for what is under way, then end all lines."""
         self._is_closed = True
-        lines = list(self._lines.values())
+        lines = [*self._lines.values(), *self._retired]
         await asyncio.gather(*(line.finished() for line in lines))
         await asyncio.gather(*(line.end() for line in lines))
 
-    async def _ask_once(self, request: Request, deadline: float) -> Any:
+    async def _ask_once(self, request: Request, deadline: float, *, is_again: bool) -> Any:
         """Ask, and follow where the answer leads. Raises Unreachable if it was not done, Broken if it may have been."""
-        line = self._line(request.tag) or await self._opened(request.tag, deadline)
+        line = None if is_again else self._line_to(self._servers.of(request.tag))
+        if line is None:
+            line = await self._opened(request.tag, deadline)
         if deadline - self._timeout_seconds > line.heard_at + IDLE_SECONDS:
             await self._prove(line, deadline)
         reply = await _ask_at(line, request, deadline)
@@ -85,8 +97,9 @@ class Lines:
         reply: Any = error
         is_asking = False
         if code_of(error) == "MOVED":
-            self._servers.moved(request.tag, endpoint_in(error, line.endpoint))
-            line = await self._opened(request.tag, deadline)
+            endpoint = endpoint_in(error, line.endpoint)
+            self._servers.moved(request.tag, endpoint)
+            line = await self._open(endpoint, deadline)
             reply = await _ask_at(line, request, deadline)
         elif code_of(error) == "ASK":
             is_asking = True
@@ -102,41 +115,47 @@ class Lines:
         text = f"Redis at {line.endpoint} refuses: {meaning_of(reply)}"
         code = code_of(reply)
         if code in ELSEWHERE:
-            line.break_off(text)
+            self._retire(line)
+        if code in NOT_YET:
+            raise NotYet(text) from reply
         if code in PASSING or code in ("MOVED", "ASK", "NOSCRIPT"):
             raise Unreachable(text) from reply
         raise Denied(text) from reply
 
-    def _line(self, tag: str) -> Line | None:
-        endpoint = self._servers.of(tag)
+    def _retire(self, line: Line) -> None:
+        """Ask nothing more on a line; what was asked there is still answered."""
+        if self._lines.get(line.endpoint) is line:
+            del self._lines[line.endpoint]
+            self._retired.add(line)
+            line.end_when_answered()
+
+    def _line_to(self, endpoint: Endpoint | None) -> Line | None:
         line = self._lines.get(endpoint) if endpoint is not None else None
         return line if line is not None and line.is_open else None
 
     async def _opened(self, tag: str, deadline: float) -> Line:
+        """Return an open line to the server that has the slot of `tag`; if it is in doubt, that is found out first."""
         self._refuse_if_closed()
-        try:
-            async with asyncio.timeout_at(deadline):
-                if self._servers.of(tag) is None:
-                    async with self._opening[None]:
-                        if self._servers.of(tag) is None:
-                            await self._servers.find(deadline)
-                endpoint = self._servers.of(tag)
-                if endpoint is None:
-                    raise Unreachable("no server of the cluster has the slot of this room")
-                return await self._open(endpoint, deadline)
-        except TimeoutError as error:
-            raise Unreachable("Redis cannot be reached: it did not answer in time") from error
+        await self._servers.be_sure(deadline)
+        endpoint = self._servers.of(tag)
+        if endpoint is None:
+            raise Unreachable("no server of the cluster has the slot of this room")
+        return await self._open(endpoint, deadline)
 
     async def _open(self, endpoint: Endpoint, deadline: float) -> Line:
-        async with self._opening[endpoint]:
-            line = self._lines.get(endpoint)
-            if line is None or not line.is_open:
-                line = await open_line(endpoint, self._servers.login, deadline=deadline)
-                self._lines[endpoint] = line
-            if self._is_closed:
-                await line.end()
-            self._refuse_if_closed()
-            return line
+        if self._line_to(endpoint) is None:
+            await self._opening[endpoint].attempt(partial(self._open_anew, endpoint, deadline), deadline)
+        self._refuse_if_closed()
+        line = self._line_to(endpoint)
+        if line is None:
+            raise Unreachable(f"Redis at {endpoint} cannot be reached: it has ended the connection at once")
+        return line
+
+    async def _open_anew(self, endpoint: Endpoint, deadline: float) -> None:
+        line = await open_line(endpoint, self._servers.login, deadline=deadline, is_lost=self._retired.discard)
+        self._lines[endpoint] = line
+        if self._is_closed:
+            await line.end()
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:

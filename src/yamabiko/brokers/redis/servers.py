@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from binascii import crc_hqx
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import hiredis
@@ -13,6 +15,7 @@ import hiredis
 from yamabiko.brokers.redis.address import Address
 from yamabiko.brokers.redis.line import Endpoint, Line, Login, open_line
 from yamabiko.brokers.redis.scripts import Word
+from yamabiko.brokers.redis.shared import Shared
 from yamabiko.brokers.redis.troubles import Denied, Trouble, Unreachable, meaning_of
 
 SLOTS = 16384
@@ -27,16 +30,19 @@ class Servers(Protocol):
     login: Login
 
     def of(self, tag: str) -> Endpoint | None:
-        """Return the server that has the slot of `tag`, None if that is not known yet or has come into doubt."""
+        """Return the server that has the slot of `tag`, also if that is in doubt; None if it is not known."""
 
     def doubt(self) -> None:
-        """Ask again before the next use: something went wrong with a server."""
+        """Take note that something went wrong with a server."""
+
+    async def be_sure(self, deadline: float) -> None:
+        """Learn which servers there are if it is in doubt. Raises Trouble."""
 
     def moved(self, tag: str, endpoint: Endpoint) -> None:
         """Take a server's word that another one has the slot of `tag`."""
 
     async def find(self, deadline: float) -> None:
-        """Learn which servers there are. Raises Trouble."""
+        """Learn which servers there are, unless that was done a moment ago. Raises Trouble."""
 
 
 def servers_of(address: Address) -> Servers:
@@ -66,41 +72,70 @@ class OneServer:
     def moved(self, tag: str, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
+    async def be_sure(self, deadline: float) -> None:
+        """It is known."""
+
     async def find(self, deadline: float) -> None:
         """It is known."""
 
 
-class Sentinels:
+class ChangingServers(ABC):
+    """Servers of which one has to ask others; many may ask at once."""
+
+    can_change = True
+
+    def __init__(self) -> None:
+        self._is_in_doubt = True
+        self._finding = Shared()
+
+    def doubt(self) -> None:
+        self._is_in_doubt = True
+
+    async def be_sure(self, deadline: float) -> None:
+        if self._is_in_doubt:
+            await self.find(deadline)
+
+    async def find(self, deadline: float) -> None:
+        await self._finding.attempt(partial(self._find, deadline), deadline)
+
+    async def _find(self, deadline: float) -> None:
+        await self._learn(deadline)
+        self._is_in_doubt = False
+
+    @abstractmethod
+    async def _learn(self, deadline: float) -> None: ...
+
+
+class Sentinels(ChangingServers):
     """The primary of `service`, as the first Sentinel that answers names it."""
 
     is_sharded = False
-    can_change = True
 
     def __init__(self, sentinels: Sequence[Endpoint], service: str, login: Login) -> None:
+        super().__init__()
         self._sentinels = list(sentinels)
         self._service = service
         self._primary: Endpoint | None = None
-        self._named: Endpoint | None = None
         self.login = login
 
     def of(self, tag: str) -> Endpoint | None:
         return self._primary
 
     def doubt(self) -> None:
-        self._primary = None
-        self._sentinels.append(self._sentinels.pop(0))  # it may have been this one that does not know better
+        if not self._is_in_doubt:
+            self._sentinels.append(self._sentinels.pop(0))  # it may have been this one that does not know better
+        super().doubt()
 
     def moved(self, tag: str, endpoint: Endpoint) -> None:
         self._primary = endpoint
 
-    async def find(self, deadline: float) -> None:
+    async def _learn(self, deadline: float) -> None:
         """Learn the primary; while no Sentinel answers it is the one that was named last."""
         try:
-            self._named = await first_answer(self._sentinels, self._ask, deadline)
+            self._primary = await first_answer(self._sentinels, self._ask, deadline)
         except Trouble:
-            if self._named is None:
+            if self._primary is None:
                 raise
-        self._primary = self._named
 
     async def _ask(self, sentinel: Endpoint, deadline: float) -> Endpoint:
         plain = Login(tls=self.login.tls)
@@ -118,32 +153,27 @@ class Sentinels:
         return await ask_once(sentinel, login, words, deadline)
 
 
-class Cluster:
+class Cluster(ChangingServers):
     """The primaries of a cluster, as one of its nodes lists them."""
 
     is_sharded = True
-    can_change = True
 
     def __init__(self, seeds: Sequence[Endpoint], login: Login) -> None:
+        super().__init__()
         self._seeds = list(seeds)
         self._by_slot: list[Endpoint | None] = [None] * SLOTS
-        self._is_in_doubt = True
         self.login = login
 
     def of(self, tag: str) -> Endpoint | None:
-        return None if self._is_in_doubt else self._by_slot[slot_of(tag)]
-
-    def doubt(self) -> None:
-        self._is_in_doubt = True
+        return self._by_slot[slot_of(tag)]
 
     def moved(self, tag: str, endpoint: Endpoint) -> None:
         self._by_slot[slot_of(tag)] = endpoint
 
-    async def find(self, deadline: float) -> None:
+    async def _learn(self, deadline: float) -> None:
         nodes = list({each for each in self._by_slot if each is not None})
         random.shuffle(nodes)
         self._by_slot = await first_answer([*nodes, *self._seeds], self._ask, deadline)
-        self._is_in_doubt = False
 
     async def _ask(self, node: Endpoint, deadline: float) -> list[Endpoint | None]:
         by_slot: list[Endpoint | None] = [None] * SLOTS

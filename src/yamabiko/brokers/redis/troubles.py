@@ -1,7 +1,8 @@
 """What can go wrong with Redis, in words for people. No text here holds a password: Redis may say it back.
 
 Trouble
-+-- Unreachable     nothing was asked yet: it may work later
++-- Unreachable     nothing was done yet: it may work later
+|   +-- NotYet      the right server was asked, and is not ready
 +-- Broken          the line broke, or nothing came in time: what was asked may have been done
 +-- Denied          Redis refuses; asking again changes nothing
 """
@@ -18,6 +19,8 @@ TOLD_AGAIN_SECONDS = 10.0
 
 PASSING = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"}
 """Codes with which Redis has not done what it was asked and may do it soon."""
+NOT_YET = {"BUSY", "LOADING", "TRYAGAIN"}
+"""Those of them that cast no doubt on which server to ask."""
 ELSEWHERE = {"MASTERDOWN", "READONLY"}
 """Codes of a server that is no longer the one to ask."""
 MEANINGS = {
@@ -41,6 +44,9 @@ class Trouble(Exception):
 
 
 class Unreachable(Trouble): ...
+
+
+class NotYet(Unreachable): ...
 
 
 class Broken(Trouble): ...
