@@ -19,6 +19,8 @@ BRIEF = (*LEADERS, BEST_CHANNELS)
 SITES = ("yamabiko", "yamabiko-in-channels", BEST_CHANNELS)
 OURS = ("yamabiko",)
 OTHER_BROKERS = ("yamabiko-sqlite", "yamabiko-redis")
+BY_SDK = ("floor", "yamabiko", "yamabiko-sdk")
+ONLY_WHERE_NAMED = {*OTHER_BROKERS, "yamabiko-sdk"}
 """Measured only where a load names them."""
 ALL = ()
 
@@ -118,6 +120,26 @@ LOADS = (
         metric=COPY, options="--members 1000 --in-flight 1", kind=HISTORY, peers=(*OURS, *OTHER_BROKERS),
     ),
     Load(
+        name="sdk-fan-out-1", title="1,000 members by the SDK protocol, 1 message in flight", metric=COPY,
+        options="--members 1000 --in-flight 1", peers=BY_SDK,
+    ),
+    Load(
+        name="sdk-fan-out-16", title="1,000 members by the SDK protocol, 16 messages in flight", metric=COPY,
+        options="--members 1000 --in-flight 16", peers=BY_SDK,
+    ),
+    Load(
+        name="sdk-echo", title="one connection and its own copies by the SDK protocol, 32 in flight", metric=COPY,
+        options="--members 1 --in-flight 32", peers=BY_SDK,
+    ),
+    Load(
+        name="sdk-connect", title="1,000 anonymous connections by the SDK protocol, one after the other",
+        metric=CONNECT, options="--members 1000 --together 1", peers=BY_SDK[1:], seconds=0,
+    ),
+    Load(
+        name="sdk-idle-1000", title="1,000 idle connections by the SDK protocol", metric=MEMORY, seconds=0,
+        options="--members 1000 --settle 1 --idle 1", peers=BY_SDK[1:],
+    ),
+    Load(
         name="plain-2000", title="1,000 members, messages of 2,000 bytes, not compressed", metric=COPY,
         options="--members 1000 --in-flight 1 --size 2000",
         peers=("yamabiko", "uwebsockets", "nchan", "ws", "websockets", "socket.io", "python-socketio"),
@@ -148,7 +170,7 @@ BY_NAME = {load.name: load for load in LOADS}
 
 def peers_of(load: Load, everybody: list[str], *, is_brief: bool) -> list[str]:
     """Return who is measured under a load, in the order of the tables."""
-    wanted = set(load.peers or everybody) - (set(OTHER_BROKERS) - set(load.peers))
+    wanted = set(load.peers or everybody) - (ONLY_WHERE_NAMED - set(load.peers))
     if is_brief:
         wanted &= {*BRIEF, *load.peers}
     return [name for name in everybody if name in wanted]

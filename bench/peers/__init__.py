@@ -18,6 +18,7 @@ PEERS: dict[str, Peer] = {
         node.SOCKET_IO,
         python_socketio.PEER,
         *channels.PEERS,
+        yamabiko_site.BY_SDK,
         yamabiko_site.ON_SQLITE,
         yamabiko_site.ON_REDIS,
     )

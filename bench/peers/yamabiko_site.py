@@ -56,6 +56,22 @@ IN_CHANNELS = Peer(
     version=version,
 )
 
+BY_SDK = replace(
+    PEER,
+    name="yamabiko-sdk",
+    title="Yamabiko, SDK protocol",
+    says={
+        kind: [
+            *("--path", "/connection/websocket"),
+            *("--say", f'{{"id":1,"connect":{{}}}}\n{{"id":2,"subscribe":{{"channel":"{kind}/{{room}}"}}}}'),
+            *("--await", '"id":2,"subscribe"'),
+            *("--message", f'{{"id":3,"publish":{{"channel":"{kind}/{{room}}","data":"{{text}}"}}}}'),
+            *("--answer", "{}={}"),
+        ]
+        for kind in (PLAIN, HISTORY)
+    },
+)
+
 ON_SQLITE = replace(
     PEER, name="yamabiko-sqlite", title="Yamabiko, sqlite://", environment=partial(environment, broker="sqlite")
 )

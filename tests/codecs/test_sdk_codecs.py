@@ -275,12 +275,19 @@ def test_every_payload_is_checked_wherever_it_is(peer, request_object):
     assert "NUL" in refusal_of(peer, peer.sends({"id": 7, **request_object})).refusal.message
 
 
-def test_what_came_before_a_bad_command_is_kept_and_nothing_after_it(peer):
+def test_a_bad_payload_spoils_its_own_command_alone(peer):
     good = peer.sends({"id": 1, "connect": {}}), peer.sends({"id": 9, "presence": {}})
     join = "\n" if isinstance(peer, JsonPeer) else b""
     commands = peer.codec.decode(join.join([good[0], peer.sends_payload('"\\u0000"'), good[1]]))
+    assert [type(command) for command in commands] == [Command, Invalid, Command]
+    assert [str(command.id) for command in commands] == ["1", "3", "9"]
+
+
+def test_what_came_before_what_is_no_command_is_kept_and_nothing_after_it(peer):
+    good = peer.sends({"id": 1, "connect": {}})
+    broken = "\n{\n" if isinstance(good, str) else b"\x80"
+    commands = peer.codec.decode(good + broken + good)
     assert [type(command) for command in commands] == [Command, Invalid]
-    assert [str(command.id) for command in commands] == ["1", "3"]
 
 
 def test_a_decoded_payload_does_not_hold_on_to_its_frame(peer):
@@ -480,9 +487,9 @@ FRAMES = {peer: [peer.sends(*VALID), *map(peer.sends, VALID)] for peer in PEERS}
 
 
 def assert_sound(commands: Any) -> None:
-    """Only the last may be invalid, and what a command carries can be handed on."""
+    """Only the last may be none at all, and what a command carries can be handed on."""
     assert commands
-    assert all(isinstance(command, Command) for command in commands[:-1])
+    assert all(isinstance(command, Command) or command.id for command in commands[:-1])
     for command in commands:
         if isinstance(command, Command):
             assert_fields_sound(command.request or SendRequest())

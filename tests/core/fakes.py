@@ -117,6 +117,9 @@ class FakeTransport:
         if not self.socket.is_open:
             self.unsent_bytes += sum(map(len, frames))
 
+    def write_soon(self, *frames: Frame) -> None:
+        self.write(*frames)
+
     def close(self, close: Close) -> None:
         if not self.closes:
             self.closes.append(close)

@@ -14,7 +14,7 @@ FRAMES = st.lists(
     st.builds(
         Frame,
         st.sampled_from(OPCODES),
-        st.binary(max_size=125) | st.just(b"x" * 126),
+        st.binary(max_size=125) | st.sampled_from([126, 300, 65535, 65536]).map(lambda size: b"x" * size),
         fin=st.just(True),
     )
 )
@@ -45,13 +45,18 @@ def test_the_shortcut_and_the_parser_agree(frames: list[Frame], cut: int) -> Non
 def test_whole_texts_at_the_beginning_are_all_taken(frames: list[Frame]) -> None:
     texts, rest = short_texts(b"".join(map(wire, frames)))
     left = frames[len(texts) :]
-    assert not left or left[0].opcode is not Opcode.TEXT or len(left[0].data) > 125
+    assert not left or left[0].opcode is not Opcode.TEXT or len(left[0].data) > 65535
     assert rest.startswith(wire(left[0])[:2] if left else b"")
     assert left or not rest
 
 
 def test_a_text_that_is_not_masked_is_left_to_the_parser() -> None:
     data = Frame(Opcode.TEXT, b"bare").serialize(mask=False) + b"\0" * 8
+    assert short_texts(data) == ([], data)
+
+
+def test_a_size_that_is_said_in_too_many_bytes_is_left_to_the_parser() -> None:
+    data = b"\x81\xfe\x00\x05" + b"\0" * 9
     assert short_texts(data) == ([], data)
 
 

@@ -20,19 +20,26 @@ _RANGES = {"id": _UINT32, "offset": _UINT64, "limit": _INT32, "type": _INT32, "f
 def checked_commands(commands: Iterator[Command]) -> Sequence[Command | Invalid]:
     """Return the commands of a frame, read by an iterator that raises BadRequest for what is none.
 
-    After the first that is none, or holds something it must not, nothing more is read: `Invalid` is in its place.
+    In the place of one that holds something it must not is an `Invalid`. One without an id, as for what is no command
+    at all, is the last.
     """
     taken: list[Command | Invalid] = []
-    id = 0
     try:
-        for command in commands:
-            id = command.id
-            _check(command)
+        for command in map(_checked, commands):
             taken.append(command)
-            id = 0
+            if isinstance(command, Invalid) and not command.id:
+                break  # nobody could be told of it
     except BadRequest as refusal:
-        taken.append(Invalid(refusal, str(id) if id in _UINT32 and id else ""))
+        taken.append(Invalid(refusal))
     return taken
+
+
+def _checked(command: Command) -> Command | Invalid:
+    try:
+        _check(command)
+    except BadRequest as refusal:
+        return Invalid(refusal, str(command.id) if command.id and command.id in _UINT32 else "")
+    return command
 
 
 def _check(command: Command) -> None:

@@ -117,6 +117,10 @@ class Connection:
     def write(self, *events: Event) -> None:
         self.transport.write(*map(self.codec.encode, events))
 
+    def write_soon(self, *events: Event) -> None:
+        """Write what many of may come together, and what waits for nothing else."""
+        self.transport.write_soon(*map(self.codec.encode, events))
+
     def close(self, close: Close) -> None:
         """End this connection from our side: it is out of its rooms at once."""
         if not self.is_open:

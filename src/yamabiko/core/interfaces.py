@@ -37,6 +37,9 @@ class Transport(Protocol):
     def write(self, *frames: Frame) -> None:
         """Take frames to send, in order. Returns at once, never raises, never calls back."""
 
+    def write_soon(self, *frames: Frame) -> None:
+        """Take frames as `write` does, to send before this turn of the loop ends, joined with others of its kind."""
+
     def close(self, close: Close) -> None:
         """Send what was written, then the close frame. Returns at once, never raises; a second call changes nothing."""
 

@@ -103,6 +103,8 @@ class LocalRoom:
             self._live.discard(member)
             self._entered_count -= 1
         self._newcomers.discard(member)
+        if member in self._without_base:
+            self._without_base.remove(member)
 
     def deliver(self, publication: Publication) -> None:
         """Pass a publication on to everyone here: once and in order; what is missing before it is read from history."""

@@ -50,6 +50,7 @@ class AdoptedSocket(asyncio.Protocol):
         "_is_text",
         "_limits",
         "_server_connections",
+        "_soon",
         "_transport",
         "_unhandled",
         "_unparsed_bytes",
@@ -83,6 +84,7 @@ class AdoptedSocket(asyncio.Protocol):
         self._is_paused = False
         self._handled_this_turn = 0
         self._unparsed_bytes = inf
+        self._soon: tuple[Frame, ...] = ()
 
     # Of asyncio
 
@@ -156,7 +158,16 @@ class AdoptedSocket(asyncio.Protocol):
     def kind(self) -> object:
         return AdoptedSocket, self._inflates
 
+    def write_soon(self, *frames: Frame) -> None:
+        if not self._soon:
+            asyncio.get_running_loop().call_soon(self.write)
+        self._soon += frames
+
     def write(self, *frames: Frame) -> None:
+        if self._soon:
+            frames, self._soon = (*self._soon, *frames), ()
+        if not frames:
+            return
         wires = [frame.deflated_wire if self._inflates else frame.wire for frame in frames]
         self.writer.write(wires[0] if len(wires) == 1 else b"".join(wires))
         if self._drained is not None and self._unsent_bytes() > self._limits.backlog_bytes:
@@ -164,6 +175,7 @@ class AdoptedSocket(asyncio.Protocol):
 
     def close(self, close: Close) -> None:
         if not self._is_lost and self._websocket.state is OPEN:
+            self.write()
             self._websocket.send_close(close.code, close.reason)
             self._send_replies()
             self.writer.end()

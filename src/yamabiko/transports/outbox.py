@@ -63,6 +63,9 @@ class AsgiOutbox(ABC):
             asyncio.get_running_loop().call_soon(self._close_slow)
         self._start_writer()
 
+    def write_soon(self, *frames: Frame) -> None:
+        self.write(*frames)
+
     def close(self, close: Close) -> None:
         if not self._is_over:
             self._close = close

@@ -1,4 +1,4 @@
-"""The shortest way for what is sent most: short texts, each in one whole frame. All else is for the parser."""
+"""The shortest way for what is sent most: texts below 64 KiB, each in one whole frame. All else is for the parser."""
 
 from __future__ import annotations
 
@@ -15,18 +15,26 @@ MASKED = 0x80
 MASK_BYTES = 4
 LONGEST = 125
 """The longest payload that needs no more than two bytes of header (RFC 6455, section 5.2)."""
+IN_TWO_BYTES = 126
+"""Says that two more bytes tell the size."""
 
 
 def short_texts(data: bytes) -> tuple[list[bytes], bytes]:
-    """Split off the short texts that `data` begins with, if it begins with a frame; return them, and the rest."""
+    """Split off the texts that `data` begins with, if it begins with a frame; return them, and the rest."""
     texts: list[bytes] = []
     start = 0
     while len(data) - start >= 2 + MASK_BYTES and data[start] == FIN_TEXT:
-        size = data[start + 1] - MASKED
-        payload, end = start + 2 + MASK_BYTES, start + 2 + MASK_BYTES + size
-        if not 0 <= size <= LONGEST or end > len(data):
+        size, mask = data[start + 1] - MASKED, start + 2
+        if size == IN_TWO_BYTES:
+            size, mask = data[start + 2] << 8 | data[start + 3], start + 4
+            if size <= LONGEST:  # could have been said in one: let the parser judge
+                break
+        elif not 0 <= size <= LONGEST:
             break
-        texts.append(apply_mask(data[payload:end], data[start + 2 : payload]))
+        payload, end = mask + MASK_BYTES, mask + MASK_BYTES + size
+        if end > len(data):
+            break
+        texts.append(apply_mask(data[payload:end], data[mask:payload]))
         start = end
     return texts, data[start:]
 

@@ -100,7 +100,7 @@ class Client:
     def _take_answer(self, reply: dict[str, Any], published: dict[Position, int]) -> None:
         if "error" in reply:
             assert reply["error"]["code"] in ALLOWED_ERRORS
-            if reply["error"]["code"] == 112:
+            if reply["error"]["code"] == 112 and not self.is_subscribed:
                 self.position = None
             return
         result = reply["subscribe"]

@@ -184,7 +184,7 @@ async def _publish(connection: SdkConnection, command_id: int, request: sdk.Publ
     if request.type:
         raise PermissionDenied("there are stream publications only")
     await connection.publish_in(membership, bytes(request.data))
-    connection.write(sdk.Reply(id=command_id, publish=sdk.PublishResult()))
+    connection.write_soon(sdk.Reply(id=command_id, publish=sdk.PublishResult()))
 
 
 async def _history(connection: SdkConnection, command_id: int, request: sdk.HistoryRequest) -> None:
@@ -305,7 +305,7 @@ def _room(channel: str) -> str:
 
 
 def _membership(connection: SdkConnection, channel: str) -> SdkMembership:
-    membership = connection.rooms.get(_room(channel))
+    membership = connection.rooms.get(channel) or connection.rooms.get(_room(channel))
     if membership is None:
         raise PermissionDenied("subscribe first")
     return membership

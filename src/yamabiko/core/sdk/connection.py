@@ -24,7 +24,7 @@ from yamabiko.core.errors import (
     Refusal,
 )
 from yamabiko.core.identity import Grant
-from yamabiko.core.messages import Invalid, Position
+from yamabiko.core.messages import Command, Invalid, Position, Publish
 from yamabiko.core.sdk import messages as sdk
 from yamabiko.core.sdk.commands import obey
 from yamabiko.core.sdk.limits import expiry
@@ -44,6 +44,9 @@ Take = Callable[[str | bytes], Coroutine[object, object, None]]
 """Takes a frame of a peer, as it takes one that comes on the connection itself."""
 
 
+NOTHING_DECODED: tuple[str | bytes | None, Iterable[Command]] = (None, ())
+
+
 class SdkConnection(Connection):
     """Made by `Node.connect_sdk`, with the open handshake as its `visitor`. Its commands are obeyed one by one.
 
@@ -52,6 +55,7 @@ class SdkConnection(Connection):
 
     __slots__ = (
         "_awaited_pongs",
+        "_decoded",
         "_end",
         "_orders",
         "_pings",
@@ -75,6 +79,7 @@ class SdkConnection(Connection):
         """How many calls are under way beside other commands."""
         self.session = ""
         """The secret by which requests are known to be this peer's, where they do not come on the connection itself."""
+        self._decoded = NOTHING_DECODED
         self._pings = pings
         self._awaited_pongs = 0
         self._orders: list[orders.UserOrder] = []
@@ -114,8 +119,31 @@ class SdkConnection(Connection):
             raise BAD_REQUEST.anew()
         self._awaited_pongs -= 1
 
+    def receive_at_once(self, payload: str | bytes) -> bool:
+        commands = self.codec.decode(payload)
+        if not all(map(self._answers_at_once, commands)):
+            self._decoded = payload, commands  # it comes again
+            return False
+        try:
+            self._receive(commands).send(None)
+        except StopIteration:
+            return True
+        raise RuntimeError(f"{type(self.node.broker).__name__}.publish waited, though it answers at once")
+
+    def _answers_at_once(self, command: object) -> bool:
+        """Tell whether a command is answered without waiting: a pong, and what a room takes as it is."""
+        request = command.request if isinstance(command, sdk.Command) else None
+        if not isinstance(request, sdk.PublishRequest):
+            return request is None
+        membership = self.rooms.get(request.channel)
+        return membership is None or (self.node.broker.answers_at_once and not membership.room.rules.changes_messages)
+
     async def receive(self, payload: str | bytes) -> None:
-        for command in self.codec.decode(payload):
+        (known, commands), self._decoded = self._decoded, NOTHING_DECODED
+        await self._receive(commands if known is payload else self.codec.decode(payload))
+
+    async def _receive(self, commands: Iterable[Command]) -> None:
+        for command in commands:
             if not self.is_open:
                 return
             if isinstance(command, Invalid) and not command.id:
@@ -123,8 +151,8 @@ class SdkConnection(Connection):
                 return
             await self._answer(command)
 
-    async def _answer(self, command: object) -> None:
-        assert isinstance(command, sdk.Command | Invalid)
+    async def _answer(self, command: Command) -> None:
+        assert not isinstance(command, Publish)
         try:
             if isinstance(command, Invalid):
                 raise command.refusal
@@ -171,6 +199,7 @@ class SdkConnection(Connection):
         """Be known by an identity, until it ends. One that ends later takes the place of an earlier one."""
         is_first = not hasattr(self, "identity")
         self.identity = identity
+        self.visitor = None  # several kilobytes of headers, that nobody asks for any more
         if is_first:
             self.node.know(self)
         for membership in self.memberships:
