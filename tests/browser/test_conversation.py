@@ -97,8 +97,16 @@ def test_signed_up_visitor_speaks_by_name(visitor, room):
     member.locator("#text").press("Enter")
     guest.shows("I am 花子")
     expect(guest.page.locator(".message .by")).to_have_text("花子")
+    windows = [member.context.new_page(), member.context.new_page()]
+    windows[0].goto(f"/rooms/{room}/")
+    windows[1].goto("/together/")
+    for window in windows:
+        expect(window.locator("#people")).to_contain_text("花子 (you)")
     member.get_by_role("button", name="Sign out").click()
-    expect(guest.page.locator("#people")).to_have_text("Guests: 2")
+    for window in windows:  # nobody goes on as her
+        expect(window.get_by_role("link", name="Sign in")).to_be_visible()
+        expect(window.locator("#state")).to_have_attribute("data-state", "live")
+    expect(guest.page.locator("#people bdi")).to_have_text(["Guests: 3"])
 
 
 def test_staff_announces_from_an_ordinary_view(visitor, room, site):

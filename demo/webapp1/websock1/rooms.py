@@ -2,10 +2,15 @@ import secrets
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth.signals import user_logged_out
+from django.dispatch import receiver
+
+import yamabiko
 from yamabiko import History, Refused, Room, apublish, register, rpc
 
 LONGEST_MESSAGE = 500
 MOST_SIDES = 100
+SIGNED_OUT = 4501  # the pages know it, and load themselves anew
 
 
 @register("room<int:number>")
@@ -44,3 +49,10 @@ class EchoRoom(NumberedRoom):
         number = 1 + secrets.randbelow(sides)
         await apublish(self.name, {"rolled": number, "sides": sides, "by": user.get_username()})
         return number
+
+
+@receiver(user_logged_out)
+def end_connections(user: Any, **kwargs: Any) -> None:
+    """Let no window go on as somebody who has signed out in another one."""
+    if user is not None:
+        yamabiko.disconnect(user, code=SIGNED_OUT, reason="signed out")

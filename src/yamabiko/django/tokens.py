@@ -5,12 +5,11 @@ Claims are those of the Centrifugo client protocol v2, connection and subscripti
 
 from __future__ import annotations
 
-import logging
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
-from math import ceil, inf
-from time import monotonic, time
+from math import inf
+from time import time
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,11 +21,10 @@ from yamabiko.core.identity import Grant
 from yamabiko.core.messages import NOTHING, encode_message
 from yamabiko.core.names import room_name
 from yamabiko.django import settings
+from yamabiko.django.rare_warning import RareWarning
 from yamabiko.django.token_keys import signing_secret, verifying_keys
 
-logger = logging.getLogger("yamabiko")
-
-TOLD_AGAIN_SECONDS = 60.0
+refused = RareWarning("refused a token")
 
 _JWS = PyJWS(algorithms=["HS256", "RS256", "ES256"])
 
@@ -67,7 +65,7 @@ def connection_claims(token: str, *, now: float | None = None) -> ConnectionClai
             grants=_grants(said),
         )
     except (ValueError, RecursionError) as error:
-        logger.info("refused a connection token: %.200r", str(error))
+        refused.tell(str(error))
         raise _invalid_token() from error
 
 
@@ -87,12 +85,12 @@ def subscription_claims(token: str, *, now: float | None = None) -> Subscription
             expires_in_seconds=_expires_in_seconds(said, now),
         )
     except (ValueError, RecursionError) as error:
-        logger.info("refused a subscription token: %.200r", str(error))
+        refused.tell(str(error))
         raise PermissionDenied("this token cannot be trusted") from error
     try:
         return SubscriptionClaims(user=said.sub, room=_room(said.channel), client=said.client or "", grant=grant)
     except ValueError as error:
-        logger.info("refused a subscription token: %.200r", str(error))
+        refused.tell(str(error))
         raise _invalid_token() from error
 
 
@@ -109,7 +107,7 @@ def token(user: Any, *, info: Any = None, rooms: Iterable[str] = (), ttl: timede
     if isinstance(rooms, str):
         raise TypeError(f"rooms is a list of names: rooms=[{rooms!r}]")
     claims = _claims(user, ttl)
-    if info is None and user.is_authenticated:
+    if info is None and claims["sub"]:
         info = {"name": user.get_username()}
     if info is not None:
         claims["info"] = Raw(encode_message(info))
@@ -180,8 +178,7 @@ def _verified(token: str, kind: type[T], now: float) -> T:
 def _signed_payload(token: str) -> bytes:
     keys = verifying_keys()
     if not keys:
-        missing_key.tell()
-        raise ValueError("no key is set to verify it with")
+        raise ValueError("set YAMABIKO['TOKEN_SECRET'] or YAMABIKO['TOKEN_PUBLIC_KEY'] to verify it with")
     reasons = []
     for key in keys:
         try:
@@ -249,13 +246,15 @@ def _invalid_token() -> Close:
 
 def _claims(user: Any, ttl: timedelta | None) -> dict[str, Any]:
     now = time()
-    claims = {"sub": _user_id(user), "iat": int(now), "exp": ceil(now + _ttl_seconds(ttl))}
+    claims = {"sub": _user_id(user), "iat": int(now), "exp": int(now + _ttl_seconds(ttl))}
     claims |= {"iss": settings.token_issuer()} if settings.token_issuer() else {}
     claims |= {"aud": settings.token_audience()} if settings.token_audience() else {}
     return claims
 
 
 def _user_id(user: Any) -> str:
+    if not hasattr(user, "is_authenticated"):
+        raise TypeError(f"a token is for a Django user, or an AnonymousUser, not {user!r:.80}")
     if not user.is_authenticated:
         return ""
     if user.pk is None:
@@ -266,29 +265,10 @@ def _user_id(user: Any) -> str:
 def _ttl_seconds(ttl: timedelta | None) -> float:
     if ttl is None:
         return settings.token_ttl_seconds()
-    if ttl <= timedelta(0):
+    if not isinstance(ttl, timedelta) or ttl <= timedelta(0):
         raise ValueError(f"ttl is a positive timedelta, not {ttl!r}")
     return ttl.total_seconds()
 
 
 def _signed(claims: dict[str, Any]) -> str:
     return _JWS.encode(msgspec.json.encode(claims), signing_secret(), "HS256")
-
-
-class MissingKey:
-    """Tells the log once in a while that clients bring tokens which nothing is set to verify with."""
-
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
-        self._told = -inf
-
-    def tell(self) -> None:
-        if self._told + TOLD_AGAIN_SECONDS <= self._clock():
-            self._told = self._clock()
-            logger.warning(
-                "refused a token: nothing is set to verify it with; "
-                "set YAMABIKO['TOKEN_SECRET'] or YAMABIKO['TOKEN_PUBLIC_KEY']"
-            )
-
-
-missing_key = MissingKey()

@@ -66,7 +66,8 @@ async def _is_joined(connection: PlainConnection, join: Join, scope: Scope, send
     try:
         await connection.join(join)
     except Refusal as refusal:
-        logger.warning("refused to let %r join %r: %s", connection.user_name, join.room, refusal.message)
+        who = connection.user_name or "somebody unknown"
+        logger.warning("refused to let %s join %r: %s", who, join.room, refusal.message)
         await refuse(refusal, scope, send)
     except Exception:
         logger.exception("joining room %r failed", join.room)

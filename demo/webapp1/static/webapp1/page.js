@@ -10,6 +10,7 @@ const find = (id) => document.getElementById(id);
 const words = JSON.parse(find("words").textContent);
 const { socket, user: me, longest } = find("main").dataset;
 const title = document.title;
+const SIGNED_OUT = 4501; // in another window, perhaps: who we are now, the page will say
 
 const room = new RoomClient(socket);
 const messages = new MessageList({
@@ -70,6 +71,7 @@ function showUnseen(count) {
 }
 
 function showState(state) {
+  if (state.code === SIGNED_OUT) location.reload();
   const isNextAttempt = shownState.name === "waiting" && state.name === "connecting";
   shownState = state;
   find("state").dataset.state = state.name;

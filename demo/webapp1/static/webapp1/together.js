@@ -10,6 +10,7 @@ const words = JSON.parse(find("words").textContent);
 const { module, user: me, longest } = find("main").dataset;
 const { connect } = await import(module); // where the site serves it, only the site knows
 
+const SIGNED_OUT = 4501; // in another window, perhaps: who we are now, the page will say
 const connection = connect();
 const own = new Set(); // what we are called, on one connection after the other
 const panels = Array.from(document.querySelectorAll("[data-room]"), panelOf);
@@ -121,7 +122,8 @@ function countPeople(members) {
 }
 
 function showState() {
-  const { name, retryAt, reason } = connection.state;
+  const { name, retryAt, code, reason } = connection.state;
+  if (code === SIGNED_OUT) location.reload();
   const seconds = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
   const text = fill(words[name], { seconds, reason });
   find("state").dataset.state = name;

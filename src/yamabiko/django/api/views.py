@@ -9,8 +9,6 @@ import hmac
 import logging
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from math import inf
-from time import monotonic
 from typing import Any
 
 import msgspec
@@ -25,12 +23,14 @@ from yamabiko.django import settings
 from yamabiko.django.api.messages import BatchResult, Error
 from yamabiko.django.api.methods import answer_to, error_of
 from yamabiko.django.api.openapi import document
+from yamabiko.django.rare_warning import RareWarning
 
 logger = logging.getLogger("yamabiko")
 
 STATUSES = {100: 500, 102: 404, 104: 404, 107: 400, 108: 400, 112: 416, 113: 409}
 """HTTP statuses by error codes, for who wants them; of others 400."""
-TOLD_AGAIN_SECONDS = 60.0
+
+refused_keys = RareWarning("refused a request to the HTTP API without the right key, from")
 
 View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
@@ -115,25 +115,3 @@ def _body(request: HttpRequest) -> bytes:
 
 def _respond(answer: object, *, status: int = 200) -> HttpResponse:
     return HttpResponse(msgspec.json.encode(answer), status=status, content_type="application/json")
-
-
-class RefusedKeys:
-    """Tells the log once in a while that somebody came without the right key; never with which."""
-
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
-        self._told = -inf
-        self._refused = 0
-
-    def tell(self, address: str) -> None:
-        self._refused += 1
-        if self._told + TOLD_AGAIN_SECONDS <= self._clock():
-            logger.warning(
-                "refused %d requests to the HTTP API without the right key; the last one from %.60r",
-                self._refused,
-                address,
-            )
-            self._told, self._refused = self._clock(), 0
-
-
-refused_keys = RefusedKeys()
