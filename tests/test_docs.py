@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -199,11 +200,31 @@ def test_the_program_on_the_page_about_python_talks_in_a_room(tmp_path, monkeypa
         program.write_text(block_with(SDK_PYTHON, "asyncio.run(main())").replace("127.0.0.1:8000", f"127.0.0.1:{port}"))
         ended = run(tmp_path, "program")
     said = ended.stdout.splitlines()
-    assert "1 alice: hello" in said, ended.stderr
-    assert "came {'name': 'alice'}" in said
-    assert said[-4:-2] == ["[{'name': 'alice'}]", "['hello']"]
-    assert re.fullmatch(r"rolled ([1-9]|1\d|20)", said[-2])
-    assert said[-1] == "400 a message is a text of at most 500 characters"
+    assert "1 robot: hello" in said, ended.stderr
+    assert "came {'name': 'robot'}" in said
+    assert said[-5:-3] == ["[{'name': 'robot'}]", "['hello']"]
+    assert re.fullmatch(r"rolled ([1-9]|1\d|20)", said[-3])
+    assert said[-2] == "400 a message is a text of at most 500 characters"
+    assert said[-1].startswith("disconnected 0 ")
+
+
+@pytest.mark.server
+def test_the_view_for_programs_gives_a_token_for_its_key_alone(tmp_path, monkeypatch):
+    follow_the_page_about_sdks(tmp_path, monkeypatch)
+    answered = run(tmp_path, "manage", "shell", "--no-imports", "-c", ASK_WITH_KEYS)
+    assert answered.stdout.split() == ["200", "401", "401", "401", "405"], answered.stderr
+
+
+@pytest.mark.server
+def test_the_program_on_the_page_about_python_says_why_it_has_no_connection(tmp_path, monkeypatch):
+    follow_the_page_about_sdks(tmp_path, monkeypatch)
+    with served(tmp_path) as port:
+        monkeypatch.setenv("APP_KEY", "another")
+        program = block_with(SDK_PYTHON, "asyncio.run(main())").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        (tmp_path / "program.py").write_text(program)
+        ended = run(tmp_path, "program")
+    assert "HTTP Error 401" in ended.stdout
+    assert ended.returncode == 1
 
 
 @pytest.mark.server
@@ -211,7 +232,7 @@ def test_the_program_on_the_page_about_the_http_api_publishes(tmp_path, monkeypa
     follow_the_page_about_sdks(tmp_path, monkeypatch)
     monkeypatch.setenv("API_KEY", "for-tests-only-and-long-enough")
     with (tmp_path / "mysite" / "settings.py").open("a") as own_settings:
-        own_settings.write(block_with(HTTP_API, 'os.environ["API_KEY"]'))
+        own_settings.write(block_with(HTTP_API, '"API_KEY": os.environ'))
     with served(tmp_path) as port:
         code = block_with(HTTP_API, "from cent").replace("https://rooms.example.org", f"http://127.0.0.1:{port}")
         (tmp_path / "program.py").write_text(f"import os\nAPI_KEY = os.environ['API_KEY']\n{code}")
@@ -296,33 +317,33 @@ client = Client()
 client.force_login(User.objects.get(username="alice"))
 print(client.cookies["sessionid"].value)
 """
-APP_OF_ALICE = """
-from django.contrib.auth.models import User
-from django.views.decorators.csrf import csrf_exempt
-
-@csrf_exempt
-def token_of_alice(request):
-    request.user = User.objects.get(username="alice")
-    return app_token(request)
-
-urlpatterns += [path("app-token/", token_of_alice)]
-"""
 
 
 def follow_the_page_about_sdks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the site of the page, with a user alice and an API that takes everybody for her."""
+    """Make the site of the page, with its user robot and one more, alice."""
     monkeypatch.setenv("TOKEN_SECRET", "for tests only, and of more than thirty-two bytes")
-    monkeypatch.setenv("APP_KEY", "of alice")
+    monkeypatch.setenv("APP_KEY", "of the robot")
     follow_the_four_steps(folder)
     (folder / "chat" / "rooms.py").write_text(block_with(SDKS, "@register"))
     with (folder / "mysite" / "settings.py").open("a") as own_settings:
         own_settings.write(block_with(SDKS, "TOKEN_SECRET"))
-    urls = [block_with(SDKS, "yamabiko.urls"), block_with(SDKS, "def app_token"), APP_OF_ALICE]
-    (folder / "mysite" / "urls.py").write_text("\n".join(urls))
+    (folder / "chat" / "views.py").write_text(block_with(SDKS, "def app_token"))
+    (folder / "mysite" / "urls.py").write_text(block_with(SDKS, "yamabiko.urls"))
     run(folder, "manage", "migrate")
+    _, makes_robot = shlex.split(code_blocks(SDKS, "sh")[0].splitlines()[0].partition(" shell ")[2])
+    run(folder, "manage", "shell", "-c", makes_robot)
     run(folder, "manage", "shell", "--no-imports", "-c", MAKE_ALICE)
 
 
+ASK_WITH_KEYS = """
+import os
+from django.test import Client
+client = Client(enforce_csrf_checks=True, SERVER_NAME="localhost")
+for key, sent in (("its", "its"), ("its", "another"), ("its", ""), ("", "")):
+    os.environ["APP_KEY"] = key
+    print(client.post("/app-token/", headers={"Authorization": f"Bearer {sent}"}).status_code)
+print(client.get("/app-token/").status_code)
+"""
 MAKE_ALICE = "from django.contrib.auth.models import User; User.objects.create_user('alice')"
 
 
