@@ -380,9 +380,9 @@ def listen() -> list[Any]:
     heard: list[Any] = []
     obey = service().node.users.obey
 
-    def hear_and_obey(order: orders.UserOrder) -> None:
+    def hear_and_obey(order: orders.UserOrder, now: float) -> None:
         heard.append(order)
-        obey(order)
+        obey(order, now)
 
     service().node.users.obey = hear_and_obey
     return heard

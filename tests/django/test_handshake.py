@@ -129,6 +129,47 @@ def test_a_session_cookie_needs_an_origin() -> None:
     assert knock(application, headers=[("cookie", "theme=dark")]).status == 101
 
 
+def fetched(site: str, mode: str, wanted: str) -> list[tuple[str, str]]:
+    return [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", wanted)]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("cookie", ["sessionid=a", "theme=dark"])
+def test_a_script_of_our_own_page_may_come_without_an_origin(cookie: str) -> None:
+    """For an EventSource of the page's own site browsers send none."""
+    headers = [("cookie", cookie), *fetched("same-origin", "cors", "empty")]
+    assert knock(application, headers=headers).status == 101
+
+
+@pytest.mark.parametrize("cookie", ["sessionid=a", "theme=dark"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(fetched("same-origin", "navigate", "document"), id="link"),
+        pytest.param(fetched("same-origin", "navigate", "iframe"), id="frame"),
+        pytest.param(fetched("same-origin", "no-cors", "image"), id="image"),
+        pytest.param(fetched("same-origin", "no-cors", "empty"), id="prefetch"),
+        pytest.param(fetched("same-origin", "cors", "video"), id="video with crossorigin"),
+        pytest.param([("origin", "http://testserver"), *fetched("same-origin", "cors", "image")], id="and an image"),
+        pytest.param(fetched("cross-site", "cors", "empty"), id="script of another site"),
+        pytest.param(fetched("same-site", "cors", "empty"), id="script of a sibling"),
+        pytest.param(fetched("same-origin, cross-site", "cors", "empty"), id="two answers"),
+        pytest.param([("sec-fetch-site", "same-origin")], id="no mode"),
+    ],
+)
+def test_what_others_may_make_a_browser_ask_for_without_an_origin_is_refused(
+    headers: list[tuple[str, str]], cookie: str
+) -> None:
+    """Whoever can place a link or an image in a page of ours must not speak for its visitors."""
+    assert knock(application, headers=[("cookie", cookie), *headers]).status == 403
+
+
+@pytest.mark.parametrize("wanted", ["empty", "websocket"])
+def test_sockets_of_our_own_pages_may_come_whatever_a_browser_calls_them(wanted: str) -> None:
+    headers = [("origin", "http://testserver"), *fetched("same-origin", "websocket", wanted)]
+    assert knock(application, headers=headers).status == 101
+
+
 def test_only_one_origin_may_be_named() -> None:
     twice = [("origin", "http://testserver"), ("origin", "http://testserver")]
     other = [("origin", "http://testserver"), ("origin", "http://evil.example")]

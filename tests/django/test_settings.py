@@ -55,7 +55,17 @@ def test_what_is_set_reaches_the_limits_of_the_sdk_protocol() -> None:
         "PONG_TIMEOUT_SECONDS": 7,
     }
     with override_settings(YAMABIKO=given):
-        assert settings.sdk_limits() == SdkLimits(1, 2, 3, 4, 0.5, 6, 70, 7)
+        assert settings.sdk_limits() == SdkLimits(
+            rooms=1,
+            history_read=2,
+            recovered=3,
+            calls=4,
+            answer_bytes=524_288,
+            connect_timeout_seconds=0.5,
+            expiry_grace_seconds=6,
+            ping_interval_seconds=70,
+            pong_timeout_seconds=7,
+        )
 
 
 def test_a_lost_client_may_be_gone_at_once() -> None:

@@ -36,6 +36,8 @@ class Echo:
         self.closed()
         self.transport.close(close)
 
+    is_calling = False
+
     def ping(self) -> bool:
         return False
 

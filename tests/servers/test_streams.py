@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import urllib.parse
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import redis.asyncio
 
 from tests.codecs.sdk_peers import ProtobufPeer, compiled
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
-from tests.servers.running import DAPHNE, PATIENCE_SECONDS, SERVE, UVICORN, Running, Servers
-from tests.servers.visitors import visit
+from tests.servers.running import DAPHNE, PATIENCE_SECONDS, SERVE, UVICORN, Kind, Running, Servers
+from tests.servers.visitors import get, visit
 from yamabiko.core.frames import Frame
 
 pytest_plugins = ["tests.servers.fixtures"]
@@ -26,6 +29,10 @@ pytestmark = pytest.mark.server
 
 CONNECT: dict[str, Any] = {"id": 1, "connect": {}}
 BYTES = "application/octet-stream"
+SCRIPT = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+"""What Chromium says when a page of the server's own site makes an EventSource."""
+ESTABLISHED = "01"
+"""A socket's state in Linux."""
 
 
 @pytest.fixture(params=[SERVE, UVICORN, DAPHNE], ids=lambda kind: kind.name)
@@ -72,14 +79,18 @@ class Stream:
 
 
 @asynccontextmanager
-async def stream(server: Running, *, kind: str = "http_stream", **headers: str) -> AsyncIterator[Stream]:
+async def stream(
+    server: Running, *more: dict[str, Any], kind: str = "http_stream", **headers: str
+) -> AsyncIterator[Stream]:
+    """Be connected for as long as the block lasts; `more` commands come with the first one."""
     url = f"http://127.0.0.1:{server.port}"
-    async with aiohttp.ClientSession(headers=headers) as http:
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0)) as http:
         if kind == "sse":
             query = urllib.parse.quote(json.dumps(CONNECT))
             request = http.get(f"{url}/connection/sse?cf_connect={query}")
         else:
-            request = http.post(f"{url}/connection/{kind}", json=CONNECT)
+            first = "\n".join(map(json.dumps, (CONNECT, *more)))
+            request = http.post(f"{url}/connection/{kind}", data=first, headers={"Content-Type": "application/json"})
         async with request as response:
             assert response.status == 200, await response.text()
             peer = Stream(http, url, response)
@@ -166,11 +177,23 @@ async def test_who_goes_away_leaves_its_rooms(server: Running, room: str):
         ("/emulation", b'{"session":"a"}', 400),
         ("/emulation", b'{"session":"a","node":"nowhere","data":""}', 404),
         ("/emulation", b"\xff", 400),
+        ("/emulation", b'{"session":"\xff","node":"a","data":""}', 400),
+        ("/emulation", b'{"more":' + b"[" * 60_000, 400),
         ("/connection/http_stream", b"\xff\xfe", 400),
         ("/connection/http_stream", b" " * 70_000, 413),
         ("/emulation", b" " * 70_000, 413),
     ],
-    ids=["broken", "incomplete", "another node", "no text", "no text at the beginning", "too large", "too large later"],
+    ids=[
+        "broken",
+        "incomplete",
+        "another node",
+        "no text",
+        "no text in a value",
+        "too deep",
+        "no text at the beginning",
+        "too large",
+        "too large later",
+    ],
 )
 async def test_what_cannot_be_is_told(server: Running, path: str, body: bytes, status: int):
     headers = {"Content-Type": "application/json"}
@@ -181,6 +204,98 @@ async def test_a_session_that_is_not_known_is_told_nothing(ours: Running):
     async with stream(ours) as peer:
         peer.session = "guessed"
         assert await peer.say({"id": 2, "rpc": {"method": "whoami"}}) == 204
+
+
+def waiting(room: str) -> list[dict[str, Any]]:
+    """Return commands of which the last is not done before somebody opens the gate."""
+    channel = f"gate/{room}"
+    return [
+        {"id": 2, "subscribe": {"channel": channel}},
+        {"id": 3, "publish": {"channel": channel, "data": "wait"}},
+    ]
+
+
+async def open_gate(server: Running, room: str) -> None:
+    async with visit(server, f"gate/{room}") as visitor:
+        await visitor.say("open")
+        assert await visitor.message() == "open"
+
+
+async def until_it_ends(peer: Stream) -> None:
+    with suppress(ConnectionError):
+        while True:
+            await peer.hear()
+
+
+@pytest.mark.parametrize(("number", "characters"), [(140, 10), (20, 60_000)], ids=["too many", "too many bytes"])
+async def test_who_says_too_much_to_a_busy_handler_is_closed(ours: Running, room: str, number: int, characters: int):
+    async with stream(ours, *waiting(room)) as peer:
+        call = {"id": 4, "rpc": {"method": "whoami", "data": {"filling": "x" * characters}}}
+        statuses = await asyncio.gather(*[peer.say(call) for _ in range(number)])
+        assert (statuses.count(429), statuses.count(204)) == (1, number - 1)
+        await until_it_ends(peer)
+        await open_gate(ours, room)
+
+
+async def test_what_is_said_to_a_busy_handler_is_heard_when_it_is_free(ours: Running, room: str):
+    async with stream(ours, *waiting(room)) as peer:
+        said = asyncio.gather(*[peer.say({"id": 4 + n, "rpc": {"method": "whoami"}}) for n in range(100)])
+        await open_gate(ours, room)
+        assert await said == [204] * 100
+        answered = set()
+        while len(answered) < 102:
+            answered.add((await peer.hear()).get("id", 2))
+        assert answered == set(range(2, 104))
+
+
+async def test_who_goes_away_while_its_first_frame_is_handled_leaves_its_rooms(ours: Running, room: str):
+    join = {"id": 4, "subscribe": {"channel": f"crowd/{room}", "join_leave": True}}
+    async with visit(ours, f"crowd/{room}", "?presence=1") as watcher:
+        await watcher.presence()
+        async with stream(ours, join, *waiting(room)):
+            assert "joined" in await watcher.presence()
+        assert "left" in await watcher.presence()
+    await open_gate(ours, room)
+
+
+async def never_reading(server: Running, room: str) -> socket.socket:
+    """Return the socket of a peer that is in a room and reads no more."""
+    link = socket.socket()
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    link.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(link, ("127.0.0.1", server.port))
+    body = "\n".join(map(json.dumps, (CONNECT, {"id": 2, "subscribe": {"channel": room}}))).encode()
+    head = f"POST /connection/http_stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    await loop.sock_sendall(link, head.encode() + body)
+    heard = b""
+    while b'"subscribe"' not in heard:
+        heard += await loop.sock_recv(link, 1000)
+    return link
+
+
+def is_established(server: Running, link: socket.socket) -> bool:
+    """Tell whether the server still has its end of a socket."""
+    ends = tuple(f"0100007F:{port:04X}" for port in (server.port, link.getsockname()[1]))
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return any((line[1], line[2]) == ends and line[3] == ESTABLISHED for line in lines)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux tells who has which socket")
+@pytest.mark.parametrize("kind", [SERVE, UVICORN], ids=lambda kind: kind.name)
+async def test_a_peer_that_never_reads_is_cut_off(servers: Servers, kind: Kind, room: str):
+    with servers.new(kind) as server:
+        link = await never_reading(server, f"open/{room}")
+        assert is_established(server, link)
+        async with visit(server, f"open/{room}") as visitor:
+            for _ in range(120):
+                await visitor.say("x" * 60_000)
+                await visitor.message()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "serve_stream" in str(await get(server, "/tasks/")) or is_established(server, link):
+                pass
+        link.close()
+        assert not [line for line in server.printed if "ERROR" in line or "Traceback" in line]
 
 
 async def test_the_first_frame_must_connect(ours: Running):
@@ -197,8 +312,19 @@ async def test_another_method_is_refused(ours: Running, method: str, path: str):
     assert (await request(ours, method, path))[0] == 405
 
 
-async def test_events_need_the_first_commands(ours: Running):
-    assert (await request(ours, "GET", "/connection/sse"))[0] == 400
+@pytest.mark.parametrize(
+    "first",
+    [
+        "",
+        "{",
+        json.dumps({"id": 1, "rpc": {"method": "whoami"}}),
+        json.dumps(CONNECT) + "\n" + json.dumps({"id": 2, "rpc": {"method": "whoami"}}),
+    ],
+    ids=["nothing", "no command", "another command", "another command behind it"],
+)
+async def test_what_is_asked_for_by_get_connects_and_does_nothing_else(ours: Running, first: str):
+    """Others may have made the visitor's browser ask for it."""
+    assert (await request(ours, "GET", f"/connection/sse?cf_connect={urllib.parse.quote(first)}"))[0] == 400
 
 
 async def test_a_page_of_another_site_is_refused(server: Running):
@@ -220,12 +346,13 @@ async def test_a_page_of_this_site_may_ask_before_and_read_the_answer(server: Ru
 async def test_a_browser_that_sends_no_origin_may_bring_its_session_from_this_site_alone(ours: Running):
     """An EventSource of the page's own site sends none."""
     cookie = f"sessionid={ours.session_key}"
-    async with stream(ours, kind="sse", **{"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}) as peer:
+    async with stream(ours, kind="sse", Cookie=cookie, **SCRIPT) as peer:
         await peer.say({"id": 2, "rpc": {"method": "whoami"}})
         assert (await peer.hear())["rpc"]["data"] == "alice"
     query = urllib.parse.quote(json.dumps(CONNECT))
-    for site in ({}, {"Sec-Fetch-Site": "cross-site"}):
-        headers = {"Cookie": cookie, **site}
+    link = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for page in ({}, {"Sec-Fetch-Site": "cross-site"}, link):
+        headers = {"Cookie": cookie, **page}
         assert (await request(ours, "GET", f"/connection/sse?cf_connect={query}", headers=headers))[0] == 403
 
 
@@ -250,11 +377,60 @@ def two_nodes(servers: Servers, redis_server: RedisServer) -> Iterator[tuple[Run
         yield first, second
 
 
+async def until_heard_of(first: Stream, second: Running) -> str:
+    """Wait until the second node hands on what the peer of the first one says there; return its address."""
+    url = f"http://127.0.0.1:{second.port}"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await first.say({"id": 100, "rpc": {"method": "whoami"}}, url=url) == 404:
+            pass
+    return url
+
+
 @pytest.mark.redis
-async def test_another_node_hands_on_what_a_peer_says(two_nodes: tuple[Running, Running], room: str):
+async def test_another_node_hands_on_what_a_peer_says(two_nodes: tuple[Running, Running]):
     first, second = two_nodes
     async with stream(first) as peer:
-        url = f"http://127.0.0.1:{second.port}"
-        while await peer.say({"id": 2, "rpc": {"method": "whoami"}}, url=url) == 404:
-            pass  # the second node may not have heard of the first one yet
-        assert (await peer.hear())["id"] == 2
+        await until_heard_of(peer, second)
+        assert (await peer.hear())["id"] == 100
+
+
+@pytest.mark.redis
+async def test_who_says_too_much_through_another_node_is_closed_too(two_nodes: tuple[Running, Running], room: str):
+    first, second = two_nodes
+    async with stream(first, *waiting(room)) as peer:
+        url = await until_heard_of(peer, second)
+        statuses = await asyncio.gather(
+            *[peer.say({"id": 4, "rpc": {"method": "whoami"}}, url=url) for _ in range(140)]
+        )
+        assert set(statuses) == {204}
+        await until_it_ends(peer)
+        await open_gate(first, room)
+
+
+async def next_passed_on(bus: Any) -> bytes:
+    """Return what the next node that passes something on tells the others."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while b"PassOn" not in (message := (await anext(bus.listen()))["data"]):
+            pass
+    data: bytes = message
+    return data
+
+
+@pytest.mark.redis
+async def test_a_session_that_no_node_has_made_is_told_to_no_node(
+    two_nodes: tuple[Running, Running], redis_server: RedisServer
+):
+    first, second = two_nodes
+    async with stream(first) as peer, redis.asyncio.from_url(redis_server.url) as client, client.pubsub() as bus:
+        url = await until_heard_of(peer, second)
+        await bus.psubscribe("*")
+        assert (await anext(bus.listen()))["type"] == "psubscribe"
+        call = {"id": 4, "rpc": {"method": "whoami"}}
+        genuine, (secret, _, proof) = peer.session, peer.session.partition(".")
+        for forged in ("guessed", f"guessed.{proof}", f"{secret}.", f"{secret}.{proof[::-1]}"):
+            peer.session = forged
+            assert await peer.say(call, url=url) == 204
+        second.line("a session that its node has not made.*SECRET_KEY")
+        peer.session = genuine
+        assert await peer.say(call, url=url) == 204
+        assert f'"session":"{genuine}"'.encode() in await next_passed_on(bus)

@@ -73,6 +73,11 @@ class Connection:
         """Do what `receive` does, without a task to wait in; return False, with nothing done, where it might wait."""
         return False
 
+    @property
+    def is_calling(self) -> bool:
+        """Whether a call that may take long holds up what this peer says."""
+        return False
+
     async def receive(self, payload: str | bytes) -> None:
         """Decode a payload and answer its commands one after the other. Never raises."""
         raise NotImplementedError

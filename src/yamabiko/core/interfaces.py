@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Protocol, Self, TypeVar
 
 from yamabiko.core.errors import Close
@@ -44,7 +44,7 @@ class Transport(Protocol):
         """Send what was written, then the close frame. Returns at once, never raises; a second call changes nothing."""
 
     async def drained(self) -> None:
-        """Wait until most of what was written is sent, or the peer is gone."""
+        """Give others their turn, and wait until most of what was written is sent, or the peer is gone."""
 
     def new_audience(self) -> Audience[Self]:
         """Return an empty audience for transports of this kind."""
@@ -76,7 +76,7 @@ class Codec(Protocol):
     deltas: Codec | None
     """The variant of this codec for members that take a `Delta` in place of a publication; None if there is none."""
 
-    def decode(self, payload: str | bytes) -> Iterable[Command]:
+    def decode(self, payload: str | bytes) -> Sequence[Command]:
         """Return the commands of a text or binary payload, `Invalid` ones included. Never raises."""
 
     def encode(self, event: Event, room: str = "") -> Frame:

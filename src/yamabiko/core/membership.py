@@ -234,5 +234,15 @@ def bursts(publications: list[Publication]) -> Iterator[list[Publication]]:
         yield burst
 
 
+def split(publications: list[Publication], at_most_bytes: int) -> tuple[list[Publication], list[Publication]]:
+    """Split off what comes first and has at most so many bytes."""
+    total = 0
+    for number, publication in enumerate(publications):
+        total += len(publication.data) + len(publication.extras)
+        if total > at_most_bytes:
+            return publications[:number], publications[number:]
+    return publications, []
+
+
 def after(position: Position) -> Position:
     return Position(position.epoch, position.offset + 1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 
 import msgspec
 
 from yamabiko.core import orders
 from yamabiko.core.connection import Connection, run_hook
 from yamabiko.core.deadlines import Deadline, Deadlines
-from yamabiko.core.errors import NotAvailable
+from yamabiko.core.errors import NotAvailable, TooManyRequests
 from yamabiko.core.hub import Hub
 from yamabiko.core.identity import Identity
 from yamabiko.core.interfaces import Application, Broker, Codec, Rules, Runtime
@@ -71,11 +72,14 @@ class Node:
 
     # Who comes and goes
 
-    def connect(self, codec: Codec, identity: Identity) -> PlainConnection:
-        """Open a connection that speaks the room protocol. Whoever does so must see to it that `closed` is called."""
+    def connect(self, codec: Codec, identity: Identity, *, asked_at: float | None = None) -> PlainConnection:
+        """Open a connection that speaks the room protocol. Whoever does so must see to it that `closed` is called.
+
+        `asked_at` is when it was asked for the identity, as `now` tells it: the user may have been ordered off since.
+        """
         connection = PlainConnection(self, codec, identity)
         self.connections.add(connection)
-        self.know(connection)
+        self.know(connection, asked_at=self.now() if asked_at is None else asked_at)
         return connection
 
     def connect_sdk(self, codec: Codec, visitor: object, *, pings: bool = True) -> SdkConnection:
@@ -84,10 +88,10 @@ class Node:
         self.connections.add(connection)
         return connection
 
-    def know(self, connection: Connection) -> None:
-        """Take note of whose connection this is."""
+    def know(self, connection: Connection, *, asked_at: float) -> None:
+        """Take note of whose connection this is; close it if its user has been disconnected since `asked_at`."""
         if connection.user_id:
-            self.users.add(connection)
+            self.users.add(connection, asked_at=asked_at)
 
     async def entered(self, membership: Membership) -> None:
         """Tell the others and the application who has become live; who left meanwhile is told of only then."""
@@ -214,22 +218,22 @@ class Node:
         """Have every node do its part, this one too. Raises NotAvailable if the broker cannot be reached."""
         await self.broker.tell_nodes(orders.encode(order))
 
-    async def pass_on(self, node: str, session: str, payload: str | bytes) -> bool:
-        """Hand in what the peer of a session says, here or on another node; return whether there is that node.
+    def knows_node(self, node: str) -> bool:
+        return node == self.id or any(node == status.node for status in self._others())
 
-        Raises NotAvailable if the broker cannot be reached.
+    async def pass_on(self, node: str, session: str, payload: str | bytes) -> None:
+        """Hand in what the peer of a session says, here or on another node; a session that is not known is ignored.
+
+        Raises NotAvailable if the broker cannot be reached, and TooManyRequests if too much of it waits here.
         """
-        if node == self.id:
-            take = self.sessions.get(session)
-            if take is not None:
-                await take(payload)
-        elif any(node == status.node for status in self._others()):
+        if node != self.id:
             is_text = isinstance(payload, str)
             data = payload.encode() if isinstance(payload, str) else payload
-            await self.order(orders.PassOn(session=session, data=data, is_text=is_text))
-        else:
-            return False
-        return True
+            await self.order(orders.PassOn(node=node, session=session, data=data, is_text=is_text))
+            return
+        take = self.sessions.get(session)
+        if take is not None:
+            await take(payload)
 
     async def ask_rooms(self, pattern: str, answered: Callable[[RoomCounts], None]) -> None:
         """Ask all nodes for their rooms; `answered` has the numbers of members within a second. Raises NotAvailable."""
@@ -257,7 +261,7 @@ class Node:
             logger.warning("another node asks for what this one does not know: %s", error)
             return
         if isinstance(order, orders.UserOrder):
-            self.users.obey(order)
+            self.users.obey(order, self.now())
         elif isinstance(order, orders.PassOn):
             self._pass_on(order)
         elif isinstance(order, orders.NodeStatus):
@@ -271,6 +275,9 @@ class Node:
             self._site.take(order)
 
     # Time
+
+    def now(self) -> float:
+        return self._runtime.now()
 
     def at(self, seconds: float, callback: Callable[[], None]) -> Deadline:
         """Do something in so many seconds, give or take one."""
@@ -332,9 +339,12 @@ class Node:
             await self.broker.unsubscribe(room.name)
 
     def _pass_on(self, order: orders.PassOn) -> None:
-        take = self.sessions.get(order.session)
-        if take is not None:
-            self.spawn(take(order.data.decode() if order.is_text else order.data))
+        if order.node == self.id and order.session in self.sessions:
+            self.spawn(self._hand_in(order))
+
+    async def _hand_in(self, order: orders.PassOn) -> None:
+        with suppress(TooManyRequests):  # the connection has been closed for it
+            await self.pass_on(order.node, order.session, order.data.decode() if order.is_text else order.data)
 
     def _others(self) -> list[orders.NodeStatus]:
         return self._site.others(self.id, self._runtime.now())

@@ -56,8 +56,9 @@ class RefreshUser(UserOrder, kw_only=True):
 
 
 class PassOn(Order, kw_only=True):
-    """Hand `data` to the connection of a `session`, whose peer says it in a request that another node has had."""
+    """Hand `data` to the connection of a `session` on `node`, whose peer says it in a request that another has had."""
 
+    node: str
     session: str
     data: bytes
     is_text: bool

@@ -119,14 +119,17 @@ def _ask_database(
 def users_of_ids(ids: Collection[str]) -> dict[str, Any]:
     """Return the active users with these primary keys, None for those that there are not."""
     key = get_user_model()._meta.pk
-    keys: dict[Any, str] = {}
+    keys = set()
     for text in ids:
         try:
-            keys[key.to_python(text)] = text
+            value = key.to_python(text)
+            key.run_validators(value)  # else the database complains of what it cannot hold
+            keys.add(value)
         except ValidationError:
             continue  # no user can have it
     found = rows_with(get_user_model(), "pk", keys)
-    active = {keys[user.pk]: user for user in found if getattr(user, "is_active", True)}
+    # By its own text alone: under another spelling its connections would not be found again.
+    active = {str(user.pk): user for user in found if getattr(user, "is_active", True)}
     return {text: active.get(text) for text in ids}
 
 

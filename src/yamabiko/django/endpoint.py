@@ -112,6 +112,7 @@ async def serve_socket(room: str, scope: Scope, receive: Receive, send: Send) ->
         request = HandshakeRequest(scope)
         check_host_and_origin(request)
         join = join_of(room, scope)
+        asked_at = here.node.now()
         user = await here.visitors.user_of(request, scope)
     except Refusal as refusal:
         await refuse(refusal, scope, send)
@@ -119,7 +120,7 @@ async def serve_socket(room: str, scope: Scope, receive: Receive, send: Send) ->
         logger.exception("a handshake could not be answered")
         await refuse(InternalError(), scope, send)
     else:
-        connection = here.node.connect(PLAIN, identity_of(user))
+        connection = here.node.connect(PLAIN, identity_of(user), asked_at=asked_at)
         await serve_room(connection, join, here.limits, scope=scope, receive=receive, send=send)
 
 

@@ -16,6 +16,8 @@ from yamabiko.django import settings
 logger = logging.getLogger("yamabiko")
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}
+OF_SCRIPTS = ("empty", "websocket")
+"""What browsers say that scripts ask for. Links, images, videos and the like are asked for by what others may write."""
 
 
 class HandshakeRequest(HttpRequest):
@@ -54,15 +56,23 @@ def check_host_and_origin(request: HandshakeRequest) -> None:
 
     A browser always sends the Origin of the page, and the visitor's cookies with it: other sites' pages must not speak
     for their visitors. A program without an Origin must not rest on cookies either (OWASP WebSocket cheat sheet).
+    Where a browser sends no Origin, for an EventSource, it says in headers that no page can forge who asks for what
+    (W3C Fetch Metadata).
     """
     try:
         host = request.get_host()
     except DisallowedHost as error:
         raise _refused(request, "host", request.META.get("HTTP_HOST", ""), "add it to ALLOWED_HOSTS") from error
+    wanted = request.META.get("HTTP_SEC_FETCH_DEST", "empty")
+    if wanted not in OF_SCRIPTS:
+        raise _refused(request, "destination", wanted, "only scripts may connect")
     origin = request.origin
     if origin is None:
-        if request.META.get("HTTP_SEC_FETCH_SITE") == "same-origin":
-            return  # a browser's own word, which no page can forge, where it sends no Origin: for an EventSource
+        site, mode = request.META.get("HTTP_SEC_FETCH_SITE", "none"), request.META.get("HTTP_SEC_FETCH_MODE")
+        if (site, mode) == ("same-origin", "cors"):
+            return
+        if site != "none":
+            raise _refused(request, "origin", "none", f"a browser's request, site {site[:200]!r}, names its origin")
         if django_settings.SESSION_COOKIE_NAME in request.COOKIES:
             raise _refused(request, "origin", "none", "a handshake with a session cookie names its origin")
         return

@@ -184,6 +184,7 @@ def sdk_limits() -> SdkLimits:
         history_read=_whole("MAX_HISTORY_READ"),
         recovered=_whole("MAX_RECOVERED"),
         calls=_whole("MAX_CALLS_PER_CONNECTION"),
+        answer_bytes=_whole("MAX_BACKLOG_BYTES") // 2,
         connect_timeout_seconds=_seconds("CONNECT_TIMEOUT_SECONDS"),
         expiry_grace_seconds=_seconds("EXPIRY_GRACE_SECONDS"),
         ping_interval_seconds=_whole("PING_INTERVAL_SECONDS"),

@@ -6,20 +6,27 @@ Source: the Centrifugo client protocol v2, section "endpoints and transports".
 from __future__ import annotations
 
 import logging
+import secrets
 from urllib.parse import parse_qsl
 
 import msgspec
+from django.conf import settings as django_settings
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from yamabiko.codecs.sdk_json import SDK_JSON
 from yamabiko.codecs.sdk_protobuf import SDK_PROTOBUF, emulation_request_in
-from yamabiko.core.errors import BadRequest, NotAvailable, PermissionDenied
+from yamabiko.core.errors import BadRequest, NotAvailable, PermissionDenied, TooManyRequests
+from yamabiko.core.sdk.messages import Command, ConnectRequest
 from yamabiko.django.application import Visitor
 from yamabiko.django.handshake import HandshakeRequest, check_host_and_origin
+from yamabiko.django.rare_warning import RareWarning
 from yamabiko.django.service import service
 from yamabiko.transports.asgi import Application, Receive, Scope, Send
 from yamabiko.transports.streams import EVENTS, LENGTHS, LINES, Header, Shape, serve_stream
 
 logger = logging.getLogger("yamabiko")
+
+unproven = RareWarning("refused to pass on a request with a session that its node has not made, node")
 
 BYTES = "application/octet-stream"
 PREFLIGHT_SECONDS = 300
@@ -90,8 +97,17 @@ async def _stream_events(
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
         first = query.get("cf_connect", "")
         if not first:
-            raise BadRequest("expected the first commands in the query's cf_connect")
+            raise BadRequest("expected the first command in the query's cf_connect")
+        _check_that_it_only_connects(first)
     await _serve(request, first, EVENTS, headers, scope, receive, send)
+
+
+def _check_that_it_only_connects(first: str) -> None:
+    """Raise BadRequest if a frame holds anything else: by GET, which others may have made the visitor send."""
+    match SDK_JSON.decode(first):
+        case [Command(request=ConnectRequest())]:
+            return
+    raise BadRequest("expected one command, connect, in cf_connect; POST what else there is to /emulation")
 
 
 async def _serve(
@@ -107,13 +123,16 @@ async def _serve(
     here.serve()
     codec = SDK_PROTOBUF if shape is LENGTHS else SDK_JSON
     connection = here.node.connect_sdk(codec, Visitor(request, scope))
-    await serve_stream(connection, first, here.limits, shape, headers=headers, receive=receive, send=send)
+    session = new_session(here.node.id)
+    await serve_stream(
+        connection, first, here.limits, shape, session=session, headers=headers, receive=receive, send=send
+    )
 
 
 async def _emulation(
     request: HandshakeRequest, headers: tuple[Header, ...], scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Hand what a peer says to its connection; who knows no session is told nothing."""
+    """Hand what a peer says to its connection; who knows no session is told nothing, and troubles no other node."""
     body = await _body(receive)
     payload: str | bytes
     if request.META.get("HTTP_CONTENT_TYPE", "").partition(";")[0].strip() == BYTES:
@@ -122,15 +141,45 @@ async def _emulation(
     else:
         try:
             in_json = msgspec.json.decode(body, type=_Said)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRequest(f'{error}; expected {{"session": "...", "node": "...", "data": "..."}}') from error
         node, session, payload = in_json.node, in_json.session, in_json.data
+    status, message = await _passed_on(node, session, payload)
+    await _respond(send, status, message, headers=headers)
+
+
+async def _passed_on(node: str, session: str, payload: str | bytes) -> tuple[int, str]:
+    """Pass on what a peer says; return the status and the text of its answer."""
+    here = service().node
+    if not here.knows_node(node):
+        return 404, "there is no such node"
     try:
-        is_known = await service().node.pass_on(node, session, payload)
+        if is_session_of(node, session):
+            await here.pass_on(node, session, payload)
+        elif node != here.id:
+            unproven.tell(f"{node}; do all nodes have the same SECRET_KEY?")
+    except TooManyRequests as refusal:
+        return 429, refusal.message
     except NotAvailable as refusal:
-        await _respond(send, 503, refusal.message, headers=headers)
-    else:
-        await _respond(send, 204 if is_known else 404, "" if is_known else "there is no such node", headers=headers)
+        return 503, refusal.message
+    return 204, ""
+
+
+def new_session(node: str) -> str:
+    """Return a secret for a peer of a node, in which every node of the site can see that this node has made it."""
+    secret = secrets.token_urlsafe(24)
+    return f"{secret}.{_proof(node, secret, django_settings.SECRET_KEY)}"
+
+
+def is_session_of(node: str, session: str) -> bool:
+    """Tell whether that node has made it, under SECRET_KEY or one of SECRET_KEY_FALLBACKS."""
+    secret, _, proof = session.rpartition(".")
+    keys = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+    return any(constant_time_compare(proof, _proof(node, secret, key)) for key in keys)
+
+
+def _proof(node: str, secret: str, key: str) -> str:
+    return salted_hmac("yamabiko.session", f"{node}.{secret}", secret=key, algorithm="sha256").hexdigest()
 
 
 async def _body(receive: Receive) -> bytes:

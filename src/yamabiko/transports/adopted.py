@@ -137,7 +137,7 @@ class AdoptedSocket(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._stop_waiting()
-        if self._unhandled is None:
+        if self._unhandled is None or self._connection.is_calling:
             self._connection.closed(is_lost=self._has_said_nothing)
 
     def pause_writing(self) -> None:
@@ -183,6 +183,7 @@ class AdoptedSocket(asyncio.Protocol):
             self._set_deadline()
 
     async def drained(self) -> None:
+        await asyncio.sleep(0)
         if self._is_lost or self._unsent_bytes() <= BURST_BYTES:
             return
         self._drained = asyncio.get_running_loop().create_future()

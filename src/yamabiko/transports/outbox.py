@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from yamabiko.core.connection import Connection
 from yamabiko.core.errors import NO_PONG, SLOW, Close
@@ -14,6 +14,9 @@ from yamabiko.core.frames import Frame
 from yamabiko.core.interfaces import Audience
 from yamabiko.transports.audience import Section, TurnAudience
 from yamabiko.transports.limits import Limits
+
+if TYPE_CHECKING:
+    from yamabiko.transports.asgi import Send
 
 logger = logging.getLogger("yamabiko")
 
@@ -38,6 +41,8 @@ class AsgiOutbox(ABC):
         self._writer: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
         self._empty.set()
+
+    _send: Send
 
     @abstractmethod
     async def _send_frame(self, frame: Frame) -> None: ...
@@ -73,6 +78,7 @@ class AsgiOutbox(ABC):
             self._stop_reading()
 
     async def drained(self) -> None:
+        await asyncio.sleep(0)
         await self._empty.wait()
 
     def new_audience(self) -> Audience[Self]:
@@ -84,6 +90,8 @@ class AsgiOutbox(ABC):
             return
         if not self._is_gone:
             await asyncio.wait({self._writer}, timeout=CLOSE_SECONDS)
+        if not self._writer.done() and cut_off(self._send):
+            await asyncio.wait({self._writer}, timeout=CLOSE_SECONDS)  # the server tells the writer that it is over
         self._writer.cancel()
         await asyncio.wait({self._writer})
 
@@ -125,6 +133,19 @@ class AsgiOutbox(ABC):
             self._is_gone = True
         finally:
             self._empty.set()
+
+
+def cut_off(send: Send) -> bool:
+    """Cut off a peer that takes nothing any more; return whether this server lets us.
+
+    ASGI has no message for it: a server that closes waits until the peer has read what was sent before, if ever. But
+    uvicorn's `send` is a method of what has the socket's transport, unless a middleware stands between.
+    """
+    abort = getattr(getattr(getattr(send, "__self__", None), "transport", None), "abort", None)
+    if abort is None:
+        return False
+    abort()
+    return True
 
 
 class OutboxSection(Section[AsgiOutbox]):

@@ -7,13 +7,14 @@ Source: the Centrifugo client protocol v2, section "endpoints and transports".
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from yamabiko.core.errors import SHUTDOWN, Close
+from yamabiko.core.errors import SHUTDOWN, SLOW, Close, TooManyRequests
 from yamabiko.core.frames import Frame
 from yamabiko.core.sdk.connection import SdkConnection
-from yamabiko.transports.asgi import Receive, Send
+from yamabiko.transports.asgi import Receive, Send, size
 from yamabiko.transports.limits import Limits
 from yamabiko.transports.outbox import AsgiOutbox
 from yamabiko.transports.pulse import pulse
@@ -26,6 +27,8 @@ UNBUFFERED: tuple[Header, ...] = (
     (b"x-accel-buffering", b"no"),
 )
 """What keeps proxies from holding back what is written."""
+UNHANDLED_PAYLOADS = 128
+"""Payloads that may wait for a slow handler, each in a request of its own. Browsers send a hundred at once."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,60 @@ open_streams: set[StreamTransport] = set()
 
 
 class StreamTransport(AsgiOutbox):
-    """The endless answer. `take` is what hands in what the peer says elsewhere."""
+    """The endless answer, and what waits for a handler of that which the peer says elsewhere."""
 
     def __init__(self, connection: SdkConnection, send: Send, limits: Limits, shape: Shape) -> None:
         super().__init__(connection, limits)
         self._send = send
         self._shape = shape
-        self._turn = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
+        self._unhandled: deque[tuple[str | bytes, asyncio.Event]] = deque()
+        self._unhandled_bytes = 0
 
     async def take(self, payload: str | bytes) -> None:
-        """Hand what the peer says to the connection, in the order of the calls. Never raises."""
-        async with self._turn:
-            self.is_heard = self._is_handling = True
-            try:
-                await self._connection.receive(payload)
-            finally:
-                self._is_handling = False
+        """Hand in what the peer says elsewhere, in the order of the calls; wait until it is handled, or dropped.
+
+        Raises TooManyRequests, with the connection closed, if too much waits already: as many bytes may wait for us as
+        for the peer. What a request said waits on, though the peer breaks it off.
+        """
+        if not self._connection.is_open:
+            return
+        is_too_much = self._unhandled_bytes + size(payload) > self._limits.backlog_bytes and self._unhandled
+        if is_too_much or len(self._unhandled) >= UNHANDLED_PAYLOADS:
+            self._connection.close(SLOW)
+            raise TooManyRequests("what was said before is still being handled")
+        await self.hear(payload).wait()
+
+    def hear(self, payload: str | bytes) -> asyncio.Event:
+        """Have the connection handle a payload after those before it; the event is set when that is over."""
+        self.is_heard = True
+        is_over = asyncio.Event()
+        self._unhandled.append((payload, is_over))
+        self._unhandled_bytes += size(payload)
+        if not self._is_handling:
+            self._is_handling = True
+            self._connection.node.spawn(self._handle())
+        return is_over
+
+    def forget_unhandled(self) -> None:
+        """Drop what still waits for a handler."""
+        for _, is_over in self._unhandled:
+            is_over.set()
+        self._unhandled.clear()
+        self._unhandled_bytes = 0
+
+    async def _handle(self) -> None:
+        try:
+            while self._unhandled:
+                payload, is_over = self._unhandled.popleft()
+                self._unhandled_bytes -= size(payload)
+                try:
+                    await self._connection.receive(payload)
+                finally:
+                    is_over.set()
+        finally:
+            self._is_handling = False
+            self.forget_unhandled()
 
     async def begin(self, headers: tuple[Header, ...]) -> None:
         """Begin to answer. Raises OSError if the peer has gone."""
@@ -115,21 +155,26 @@ async def serve_stream(
     limits: Limits,
     shape: Shape,
     *,
+    session: str,
     headers: tuple[Header, ...],
     receive: Receive,
     send: Send,
 ) -> None:
-    """Answer a request whose body, or query, was the first frame, until the peer or we end it."""
+    """Answer a request whose body, or query, was the first frame, until the peer or we end it.
+
+    Requests that show the secret `session` say what the peer says after that.
+    """
     transport = StreamTransport(connection, send, limits, shape)
     try:
         await transport.begin(headers)
-        connection.open_session(transport.take)
+        connection.open_session(session, transport.take)
         await connection.go_live(transport)
-        await transport.take(first)
         if connection.is_open:
+            transport.hear(first)
             await transport.last(receive)
     except OSError:  # the peer left before it was answered
         transport.is_lost = True
     finally:
         connection.closed(is_lost=transport.is_lost)
+        transport.forget_unhandled()
         await transport.ended()

@@ -33,12 +33,14 @@ logger = logging.getLogger("yamabiko")
 class PlainConnection(Connection):
     """Made by `Node.connect`. It joins before it has a transport, so that a refusal can refuse the handshake."""
 
-    __slots__ = ("_answers_at_once", "membership")
+    __slots__ = ("_answers_at_once", "membership", "room")
 
     def __init__(self, node: Node, codec: Codec, identity: Identity) -> None:
         super().__init__(node, codec)
         self.identity = identity
         self.membership: PlainMembership | None = None
+        self.room = ""
+        """The name of the room that it is in, or on its way into."""
         self._answers_at_once = False
 
     @property
@@ -52,6 +54,7 @@ class PlainConnection(Connection):
         """
         if self.membership is not None:
             raise AlreadyJoined(f"this connection is in {self.membership.room.name}")
+        self.room = join.room
         rules = self.node.rules(join.room)
         if not await rules.can_join(self.user):
             raise (PermissionDenied("you may not join this room") if self.user_name else Unauthorized("sign in first"))

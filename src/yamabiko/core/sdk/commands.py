@@ -35,6 +35,7 @@ from yamabiko.core.errors import (
     UnknownRoom,
 )
 from yamabiko.core.identity import Grant, Identity
+from yamabiko.core.membership import BURST_BYTES, split
 from yamabiko.core.names import LONGEST_BYTES, exact_room_name
 from yamabiko.core.sdk import messages as sdk
 from yamabiko.core.sdk.asking import asking_the_broker
@@ -70,14 +71,27 @@ async def obey(connection: SdkConnection, command: sdk.Command) -> None:
 
 
 async def _connect(connection: SdkConnection, command_id: int, request: sdk.ConnectRequest) -> None:
-    if connection.is_connected:
+    if connection.is_known:
         raise BAD_REQUEST.anew()
+    began = connection.node.now()
     identity = await _identify(connection, request.token)
     if len(identity.grants) > connection.node.sdk_limits.rooms:
         raise TOO_MANY_ROOMS.anew()
     if not connection.is_open:
         return
-    connection.be(identity)
+    connection.be(identity, asked_at=began)
+    try:
+        await _welcome(connection, command_id, request)
+    except Close:
+        raise
+    except Exception as error:  # it must not go on half connected
+        logger.exception("a connection of user %r could not be begun", connection.user_id)
+        raise SERVER_ERROR.anew() from error
+
+
+async def _welcome(connection: SdkConnection, command_id: int, request: sdk.ConnectRequest) -> None:
+    """Put a connection into the rooms it was granted, tell it that it is connected, and have it go live there."""
+    identity = connection.identity
     await connection.reclaim_client()
     entered = [
         await _enter_granted(connection, room, grant, request.subs.get(room)) for room, grant in identity.grants.items()
@@ -119,8 +133,10 @@ async def _enter_granted(
     Raises the Close SERVER_ERROR where it may work the next time: to the client what is left out is over.
     """
     since = sdk.StreamPosition(had.offset, had.epoch) if had is not None and had.recover else None
+    reply_bytes = BURST_BYTES // len(connection.identity.grants)
     try:
-        return await connection.enter(room, grant, since=since, by_server=True)
+        with connection.entering(room) as entering:
+            return await connection.enter(entering, grant, since=since, by_server=True, reply_bytes=reply_bytes)
     except Close:
         raise
     except Exception as error:
@@ -142,18 +158,18 @@ async def _subscribe(connection: SdkConnection, command_id: int, request: sdk.Su
         raise AlreadyJoined()
     if len(connection.rooms) >= connection.node.sdk_limits.rooms:
         raise LimitExceeded()
-    grant = await _grant(connection, room, request.token)
-    if request.tf:
-        raise BadRequest("there are no filters")
-    since = sdk.StreamPosition(request.offset, request.epoch) if request.recover else None
-    membership, result = await connection.enter(
-        room,
-        grant,
-        since=since,
-        flag=request.flag,
-        wants_presence=request.join_leave,
-        wants_deltas=bool(request.delta),
-    )
+    with connection.entering(room) as entering:
+        grant = await _grant(connection, room, request.token)
+        if request.tf:
+            raise BadRequest("there are no filters")
+        membership, result = await connection.enter(
+            entering,
+            grant,
+            since=sdk.StreamPosition(request.offset, request.epoch) if request.recover else None,
+            flag=request.flag,
+            wants_presence=request.join_leave,
+            wants_deltas=bool(request.delta),
+        )
     if not membership.is_lasting:
         raise PermissionDenied("the server has ended this subscription")
     connection.tell(sdk.Reply(id=command_id, subscribe=result), membership)
@@ -193,9 +209,10 @@ async def _history(connection: SdkConnection, command_id: int, request: sdk.Hist
         raise NotAvailable("this room keeps no history")
     with asking_the_broker():
         page = await read_page(connection.node, room.name, request)
-    publications = [publication_of(publication) for publication in page.publications]
+    fitting, _ = split(page.publications, connection.node.sdk_limits.answer_bytes // 2)
+    publications = [publication_of(publication) for publication in fitting or page.publications[:1]]
     result = sdk.HistoryResult(publications, page.top.epoch, page.top.offset)
-    connection.write(sdk.Reply(id=command_id, history=result))
+    connection.answer(sdk.Reply(id=command_id, history=result))
 
 
 async def _presence(connection: SdkConnection, command_id: int, request: sdk.PresenceRequest) -> None:
@@ -203,7 +220,7 @@ async def _presence(connection: SdkConnection, command_id: int, request: sdk.Pre
     with asking_the_broker():
         members = await connection.node.present(room)
     result = sdk.PresenceResult({member.client: client_info(member) for member in members})
-    connection.write(sdk.Reply(id=command_id, presence=result))
+    connection.answer(sdk.Reply(id=command_id, presence=result))
 
 
 async def _presence_stats(connection: SdkConnection, command_id: int, request: sdk.PresenceStatsRequest) -> None:
@@ -241,7 +258,7 @@ async def _call(connection: SdkConnection, command_id: int, request: sdk.RpcRequ
         logger.exception("%s failed", request.method)
         connection.refuse(command_id, InternalError())
     else:
-        connection.write(sdk.Reply(id=command_id, rpc=sdk.RpcResult(msgspec.Raw(data))))
+        connection.answer(sdk.Reply(id=command_id, rpc=sdk.RpcResult(msgspec.Raw(data))))
     finally:
         connection.calls -= 1
 
@@ -260,6 +277,7 @@ async def _result(connection: SdkConnection, method: str, arguments: bytes) -> b
 async def _refresh(connection: SdkConnection, command_id: int, request: sdk.RefreshRequest) -> None:
     if not request.token:
         raise BAD_REQUEST.anew()
+    began = connection.node.now()
     try:
         identity = await connection.node.application.identify(connection.visitor, request.token)
     except (TokenExpired, Expired) as error:
@@ -268,7 +286,7 @@ async def _refresh(connection: SdkConnection, command_id: int, request: sdk.Refr
         raise INVALID_TOKEN.anew()
     if identity.grants.keys() != connection.identity.grants.keys():
         raise INSUFFICIENT_STATE.anew()
-    connection.be(identity)
+    connection.be(identity, asked_at=began)
     expires, ttl = expiry(identity.expires_in_seconds)
     result = sdk.RefreshResult(connection.client, VERSION, expires, ttl)
     connection.write(sdk.Reply(id=command_id, refresh=result))

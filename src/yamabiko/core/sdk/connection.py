@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from yamabiko.core.errors import (
     Close,
     InternalError,
     LimitExceeded,
+    PermissionDenied,
     Refusal,
 )
 from yamabiko.core.identity import Grant
+from yamabiko.core.membership import BURST_BYTES
 from yamabiko.core.messages import Command, Invalid, Position, Publish
 from yamabiko.core.sdk import messages as sdk
 from yamabiko.core.sdk.commands import obey
@@ -41,10 +43,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger("yamabiko")
 
 Take = Callable[[str | bytes], Coroutine[object, object, None]]
-"""Takes a frame of a peer, as it takes one that comes on the connection itself."""
+"""Takes a frame of a peer, as it takes one that comes on the connection itself.
+
+Raises TooManyRequests, with the connection closed, if too many wait already.
+"""
 
 
-NOTHING_DECODED: tuple[str | bytes | None, Iterable[Command]] = (None, ())
+NOTHING_DECODED: tuple[str | bytes | None, Sequence[Command]] = (None, ())
+MOST_AT_ONCE = 32
+"""Commands of one frame that are answered without giving others their turn."""
+
+
+class Entering:
+    """The way into a room, from the wish to the membership."""
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+        self.is_ended = False
 
 
 class SdkConnection(Connection):
@@ -57,6 +72,7 @@ class SdkConnection(Connection):
         "_awaited_pongs",
         "_decoded",
         "_end",
+        "_entering",
         "_orders",
         "_pings",
         "calls",
@@ -83,6 +99,7 @@ class SdkConnection(Connection):
         self._pings = pings
         self._awaited_pongs = 0
         self._orders: list[orders.UserOrder] = []
+        self._entering: set[Entering] = set()
         self._end: Deadline | None = None
 
     @property
@@ -90,14 +107,18 @@ class SdkConnection(Connection):
         return self.rooms.values()
 
     @property
+    def is_calling(self) -> bool:
+        return self.calls > 0
+
+    @property
     def ping_seconds(self) -> int:
         """How often this peer is asked whether it is there; 0 if by WebSocket's own pings."""
         return self.node.sdk_limits.ping_interval_seconds if self._pings else 0
 
-    def open_session(self, take: Take) -> None:
-        """Let `take` have what this peer says in other requests."""
-        self.session = secrets.token_urlsafe(24)
-        self.node.sessions[self.session] = take
+    def open_session(self, session: str, take: Take) -> None:
+        """Let `take` have what this peer says in other requests, which show the secret `session`."""
+        self.session = session
+        self.node.sessions[session] = take
 
     async def go_live(self, transport: Transport) -> None:
         self.transport = transport
@@ -121,14 +142,16 @@ class SdkConnection(Connection):
 
     def receive_at_once(self, payload: str | bytes) -> bool:
         commands = self.codec.decode(payload)
-        if not all(map(self._answers_at_once, commands)):
+        if len(commands) > MOST_AT_ONCE or not all(map(self._answers_at_once, commands)):
             self._decoded = payload, commands  # it comes again
             return False
-        try:
-            self._receive(commands).send(None)
-        except StopIteration:
-            return True
-        raise RuntimeError(f"{type(self.node.broker).__name__}.publish waited, though it answers at once")
+        for command in commands:
+            try:
+                self._take(command).send(None)
+            except StopIteration:
+                continue
+            raise RuntimeError(f"{type(self.node.broker).__name__}.publish waited, though it answers at once")
+        return True
 
     def _answers_at_once(self, command: object) -> bool:
         """Tell whether a command is answered without waiting: a pong, and what a room takes as it is."""
@@ -140,15 +163,17 @@ class SdkConnection(Connection):
 
     async def receive(self, payload: str | bytes) -> None:
         (known, commands), self._decoded = self._decoded, NOTHING_DECODED
-        await self._receive(commands if known is payload else self.codec.decode(payload))
+        for number, command in enumerate(commands if known is payload else self.codec.decode(payload)):
+            if number:  # no frame may ask for more than its peer takes, nor hold up the others
+                await self.transport.drained()
+            await self._take(command)
 
-    async def _receive(self, commands: Iterable[Command]) -> None:
-        for command in commands:
-            if not self.is_open:
-                return
-            if isinstance(command, Invalid) and not command.id:
-                self.close(BAD_REQUEST)
-                return
+    async def _take(self, command: Command) -> None:
+        if not self.is_open:
+            return
+        if isinstance(command, Invalid) and not command.id:
+            self.close(BAD_REQUEST)
+        else:
             await self._answer(command)
 
     async def _answer(self, command: Command) -> None:
@@ -168,6 +193,15 @@ class SdkConnection(Connection):
     def refuse(self, command_id: int, refusal: Refusal) -> None:
         error = sdk.Error(refusal.code, refusal.message, refusal.is_temporary)
         self.write(sdk.Reply(id=command_id, error=error))
+
+    def answer(self, reply: sdk.Reply) -> None:
+        """Write a reply of which nobody knows how large it is; one that the peer could not keep up with is refused."""
+        frame, at_most = self.codec.encode(reply), self.node.sdk_limits.answer_bytes
+        if len(frame) > at_most:
+            refusal = LimitExceeded(f"the answer has {len(frame)} bytes, and {at_most} are sent at most")
+            self.refuse(reply.id, refusal)
+        else:
+            self.transport.write(frame)
 
     def push(self, push: sdk.Push) -> None:
         self.write(sdk.Reply(push=push))
@@ -195,16 +229,22 @@ class SdkConnection(Connection):
 
     # Who it is, and for how long
 
-    def be(self, identity: Identity) -> None:
-        """Be known by an identity, until it ends. One that ends later takes the place of an earlier one."""
-        is_first = not hasattr(self, "identity")
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known whose connection this is, though its peer may not have been told that it is connected."""
+        return hasattr(self, "identity")
+
+    def be(self, identity: Identity, *, asked_at: float) -> None:
+        """Be known by an identity, as of when it was asked for, until it ends. One that ends later takes its place."""
+        is_first = not self.is_known
         self.identity = identity
         self.visitor = None  # several kilobytes of headers, that nobody asks for any more
-        if is_first:
-            self.node.know(self)
         for membership in self.memberships:
             membership.forget_extras()
-        self.last(identity.expires_in_seconds)
+        if is_first:
+            self.node.know(self, asked_at=asked_at)
+        if self.is_open:
+            self.last(identity.expires_in_seconds)
 
     def last(self, seconds: float | None) -> None:
         """End so many seconds from now, and a grace, unless it is said anew; None never."""
@@ -218,9 +258,24 @@ class SdkConnection(Connection):
 
     # Rooms
 
+    @contextmanager
+    def entering(self, room: str) -> Iterator[Entering]:
+        """Be on the way into a room, as long as the block lasts: the server may end that as it ends a membership."""
+        entering = Entering(room)
+        self._entering.add(entering)
+        try:
+            yield entering
+        finally:
+            self._entering.discard(entering)
+
+    def stop_entering(self, room: str) -> None:
+        """Let nobody in who is on the way into a room, "" for any."""
+        for entering in self._entering:
+            entering.is_ended = entering.is_ended or room in ("", entering.room)
+
     async def enter(
         self,
-        room: str,
+        entering: Entering,
         grant: Grant,
         *,
         since: sdk.StreamPosition | None = None,
@@ -228,16 +283,18 @@ class SdkConnection(Connection):
         wants_presence: bool = False,
         by_server: bool = False,
         wants_deltas: bool = False,
+        reply_bytes: int = BURST_BYTES,
     ) -> tuple[SdkMembership, sdk.SubscribeResult]:
         """Take a place in a room, where publications are held, and return it with what the client is to be told.
 
         Raises UnknownRoom, AlreadyJoined, LimitExceeded, UnrecoverablePosition, InternalError if the broker cannot be
-        reached, what `can_publish` raised, and the Close CONNECTION_CLOSED if the connection ended meanwhile.
+        reached, what `can_publish` raised, PermissionDenied if the server has ended it meanwhile, and the Close
+        CONNECTION_CLOSED if the connection has.
         """
-        node = self.node
+        node, room = self.node, entering.room
         rules = node.rules(room)
         may_publish = await rules.can_publish(self.user)
-        self._check_place(room)
+        self._check_place(entering)
         membership = SdkMembership(
             self,
             node.room(room, rules),
@@ -249,7 +306,7 @@ class SdkConnection(Connection):
         )
         self.rooms[room] = membership
         try:
-            result = await membership.begin(node.broker, since, flag=flag)
+            result = await membership.begin(node.broker, since, flag=flag, reply_bytes=reply_bytes)
         except BaseException:
             node.leave(membership)
             raise
@@ -257,12 +314,14 @@ class SdkConnection(Connection):
         self.let_last(membership, grant.expires_in_seconds)
         return membership, result
 
-    def _check_place(self, room: str) -> None:
+    def _check_place(self, entering: Entering) -> None:
         """See that there is still a place for this room: the server may have been quicker, or the peer gone."""
         at_most = self.node.sdk_limits.rooms
         if not self.is_open:
             raise CONNECTION_CLOSED.anew()
-        if room in self.rooms:
+        if entering.is_ended:
+            raise PermissionDenied("the server has ended this subscription")
+        if entering.room in self.rooms:
             raise AlreadyJoined()
         if len(self.rooms) >= at_most:
             raise LimitExceeded(f"a connection is in at most {at_most} rooms")

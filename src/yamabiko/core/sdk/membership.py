@@ -8,8 +8,8 @@ import msgspec
 
 from yamabiko.core.errors import INSUFFICIENT_STATE, UnrecoverablePosition
 from yamabiko.core.identity import Grant
-from yamabiko.core.membership import Membership, bursts
-from yamabiko.core.messages import Event, Position, Publication, Stream
+from yamabiko.core.membership import BURST_BYTES, Membership, split
+from yamabiko.core.messages import Event, Position, Stream
 from yamabiko.core.sdk import messages as sdk
 from yamabiko.core.sdk.asking import asking_the_broker
 from yamabiko.core.sdk.views import publication_of
@@ -67,9 +67,17 @@ class SdkMembership(Membership):
     def room_info(self) -> msgspec.Raw:
         return self.grant.info
 
-    async def begin(self, broker: Broker, since: sdk.StreamPosition | None, *, flag: int = 0) -> sdk.SubscribeResult:
+    async def begin(
+        self,
+        broker: Broker,
+        since: sdk.StreamPosition | None,
+        *,
+        flag: int = 0,
+        reply_bytes: int = BURST_BYTES,
+    ) -> sdk.SubscribeResult:
         """Hold publications from now on, and return what the client is to be told before it goes live.
 
+        Of what it missed so many bytes are in that at most; the rest follows as live publications do.
         Raises UnrecoverablePosition if that was asked for, and InternalError if the broker cannot be reached.
         """
         self.room.hold_for(self)
@@ -84,7 +92,7 @@ class SdkMembership(Membership):
                 top = (await broker.read(self.room.name, history, limit=0)).top
                 self._begin_at(top, result)
             else:
-                await self._recover(broker, history, since, result, rejects_unrecovered=bool(flag & REJECT_UNRECOVERED))
+                await self._recover(broker, history, since, result, flag=flag, reply_bytes=reply_bytes)
         return result
 
     def write(self, *events: Event) -> None:
@@ -133,20 +141,21 @@ class SdkMembership(Membership):
         since: sdk.StreamPosition,
         result: sdk.SubscribeResult,
         *,
-        rejects_unrecovered: bool,
+        flag: int,
+        reply_bytes: int,
     ) -> None:
         result.was_recovering = True
         room, limit = self.room.name, self.connection.node.sdk_limits.recovered
         epoch = since.epoch or (await broker.read(room, history, limit=0)).top.epoch
         page = await broker.read(room, history, since=Position(epoch, since.offset), limit=limit)
         if not _reaches_top(page, since.offset):
-            if rejects_unrecovered:
+            if flag & REJECT_UNRECOVERED:
                 raise UnrecoverablePosition()
             self._begin_at(page.top, result)
             return
         result.recovered = True
         result.epoch, result.offset = page.top.epoch, since.offset
-        first, rest = _split(page.publications)
+        first, rest = split(page.publications, reply_bytes)
         result.publications = [publication_of(self._codec.whole(publication)) for publication in first]
         self._has_base = True
         self._position, self._page = page.top, Stream(rest, page.top)
@@ -160,9 +169,3 @@ def _reaches_top(page: Stream, since_offset: int) -> bool:
     """Tell whether a page has everything after an offset, up to the newest."""
     last = page.publications[-1].position if page.publications else None
     return page.is_whole and (last.offset if last is not None else since_offset) == page.top.offset
-
-
-def _split(publications: list[Publication]) -> tuple[list[Publication], list[Publication]]:
-    """Split off what may stand in one reply; the rest follows it as live publications do."""
-    first = next(bursts(publications), [])
-    return first, publications[len(first) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from yamabiko.core import orders
@@ -12,7 +13,7 @@ from yamabiko.core.sdk import messages as sdk
 from yamabiko.core.sdk.limits import expiry
 
 if TYPE_CHECKING:
-    from yamabiko.core.sdk.connection import SdkConnection
+    from yamabiko.core.sdk.connection import Entering, SdkConnection
 
 logger = logging.getLogger("yamabiko")
 
@@ -21,7 +22,10 @@ def carry_out(connection: SdkConnection, order: orders.UserOrder) -> None:
     """Do what is ordered of a connection whose peer knows that it is connected."""
     match order:
         case orders.SubscribeUser():
-            connection.node.spawn(_subscribe(connection, order))
+            if order.room not in connection.rooms:
+                ways = ExitStack()
+                entering = ways.enter_context(connection.entering(order.room))  # now: the next order may end it
+                connection.node.spawn(_subscribe(connection, order, entering, ways))
         case orders.UnsubscribeUser():
             _unsubscribe(connection, order.room)
         case orders.SendUser():
@@ -30,14 +34,15 @@ def carry_out(connection: SdkConnection, order: orders.UserOrder) -> None:
             _refresh(connection, order)
 
 
-async def _subscribe(connection: SdkConnection, order: orders.SubscribeUser) -> None:
-    """Put a peer into a room, unless it is in it, and tell it; what it missed follows."""
-    if order.room in connection.rooms:
-        return
+async def _subscribe(
+    connection: SdkConnection, order: orders.SubscribeUser, entering: Entering, ways: ExitStack
+) -> None:
+    """Put a peer into a room and tell it; what it missed follows."""
     grant = Grant(info=order.info, data=order.data, expires_in_seconds=order.expires_in_seconds)
     since = sdk.StreamPosition(order.since.offset, order.since.epoch) if order.since is not None else None
     try:
-        membership, result = await connection.enter(order.room, grant, since=since, by_server=True)
+        with ways:
+            membership, result = await connection.enter(entering, grant, since=since, by_server=True)
     except (AlreadyJoined, Close):  # by itself meanwhile; or it has left
         return
     except Refusal as refusal:
@@ -53,6 +58,7 @@ async def _subscribe(connection: SdkConnection, order: orders.SubscribeUser) -> 
 
 
 def _unsubscribe(connection: SdkConnection, room: str) -> None:
+    connection.stop_entering(room)
     for membership in tuple(connection.memberships):
         if room in ("", membership.room.name):
             membership.end(2000, "server unsubscribe")

@@ -179,7 +179,7 @@ export class Connection extends EventTarget {
     this.#wire.expectPings(ping, pong);
     this.#backoff.succeeded();
     this.#refreshBefore({ expires, ttl });
-    for (const [name, { revoked }] of this.#memberships) if (!(name in subs)) revoked();
+    for (const [name, { revoked }] of this.#memberships) if (!Object.hasOwn(subs, name)) revoked();
     for (const [name, result] of Object.entries(subs)) this.#grant(name, result);
     this.#be({ name: "live" });
     this.#flush();
