@@ -53,7 +53,7 @@ async def lead_to() -> AsyncIterator[LeadTo]:
 
 
 @pytest.fixture
-async def make(request: pytest.FixtureRequest, lead_to: LeadTo) -> AsyncIterator[Make]:
+async def make(node_process: NodeProcess, lead_to: LeadTo) -> AsyncIterator[Make]:
     """Make clients that are not connected yet; they are gone before their lines are."""
     made: list[SdkClient] = []
 
@@ -62,8 +62,7 @@ async def make(request: pytest.FixtureRequest, lead_to: LeadTo) -> AsyncIterator
         protobuf = kind.endswith("protobuf")
         client: SdkClient
         if kind.startswith("js"):
-            process = request.getfixturevalue("node_process")
-            client = JavaScriptClient(to_connect, protobuf=protobuf, process=process)
+            client = JavaScriptClient(to_connect, protobuf=protobuf, process=node_process)
         else:
             client = PythonClient(to_connect, protobuf=protobuf)
         made.append(client)
