@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
 
 from yamabiko.core.messages import NOTHING
@@ -19,6 +22,9 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_seconds: float | None = None
 
 
+NO_GRANTS: Mapping[str, Grant] = MappingProxyType({})
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """A user, as the application knows it; `id` and `name` are empty for someone unknown.
 
@@ -31,4 +37,4 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     info: msgspec.Raw = NOTHING
     expires_in_seconds: float | None = None
-    grants: dict[str, Grant] = {}
+    grants: Mapping[str, Grant] = NO_GRANTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -25,6 +26,15 @@ SECRET_IN_QUERY = re.compile(r"([?&](?:cf_connect|api_key|token)=)[^&\s]*")
 
 class RoomServer(uvicorn.Server):
     """uvicorn's server, whose end is gentle."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, then spare the collector what has been loaded: it is there to stay.
+
+        A full collection walks over every object and holds up all rooms; without these it has those of peers alone.
+        """
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new connections, close members in batches to spread their return, then end as uvicorn does."""
