@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from yamabiko.core.errors import NotAvailable
+
 
 @pytest.fixture
 def room(house):
@@ -144,3 +146,21 @@ def test_many_watchers_who_join_together_are_told_of_each_other_once(room):
     wind(room)
     assert [len(watcher.presence) for watcher in watchers] == [1] * 50
     assert len(watchers[0].presence[0]["joined"]) == 50
+
+
+def test_a_store_that_cannot_be_reached_is_asked_once_a_second_until_it_can_be(room, monkeypatch):
+    watcher, store, asked = room.member(wants_presence=True), room.broker.presence, []
+    wind(room)
+
+    async def nobody_answers(name, members):
+        asked.append(name)
+        raise NotAvailable
+
+    with monkeypatch.context() as away:
+        away.setattr(store, "come", nobody_answers)
+        alice = room.member(user="alice")
+        for _ in range(25):
+            wind(room)
+    assert len(asked) == 3
+    wind(room, 1000)
+    assert watcher.presence[1:] == [{"joined": [{"client": alice.connection.client, "user": "alice"}]}]

@@ -112,16 +112,17 @@ class RoomPresence:
     async def settle(self) -> None:
         """Let the store have what has changed here, and new watchers the list of who is there."""
         self._is_settling, self._is_scheduled = True, False
+        next_in_seconds = BATCH_SECONDS
         try:
             await self._tell_store()
             await self._tell_new_watchers()
         except NotAvailable as error:
             logger.debug("who is in room %s could not be told: %s", self.room, error.message)
-            self._schedule(RETRY_SECONDS)
+            next_in_seconds = RETRY_SECONDS
         finally:
             self._is_settling = False
             if self._coming or self._going or self._new_watchers:
-                self._schedule(BATCH_SECONDS)
+                self._schedule(next_in_seconds)
 
     def _untold(self) -> tuple[dict[str, Member], set[str]]:
         """Return who has come, and who has gone, without the store knowing for sure."""
