@@ -402,6 +402,18 @@ async def test_a_room_is_forgotten_where_it_is_kept_and_elsewhere_nothing_happen
         assert (await bench.broker.read("room", HISTORY, limit=1)).publications == []
 
 
+async def test_who_was_in_a_room_before_its_first_message_can_ask_for_it(bench):
+    if not bench.keeps_history:
+        return
+    await bench.broker.subscribe("room")
+    had = (await bench.broker.read("room", HISTORY, limit=0)).top
+    await bench.broker.unsubscribe("room")
+    await bench.publish("room", "hello", HISTORY)
+    page = await bench.broker.read("room", HISTORY, since=had, limit=10)
+    assert page.is_whole
+    assert [each.data for each in page.publications] == [b'"hello"']
+
+
 async def test_two_rooms_number_apart(bench):
     one = await bench.publish("one", "hello", HISTORY)
     two = await bench.publish("two", "hello", HISTORY)

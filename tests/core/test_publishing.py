@@ -171,6 +171,13 @@ def test_a_publish_that_fails_is_told_to_the_sender_alone(house, sender, other):
     assert other.received == []
 
 
+def test_a_sender_is_told_where_nobody_knows_whether_it_was_published(house, sender):
+    house.broker.publish_fails_with = PublishFailed("no answer", may_be_published=True)
+    sender.says(publish("hello", "7"))
+    (frame,) = sender.received
+    assert "it is not known whether the message was published" in frame["error"]["message"]
+
+
 def test_a_broker_that_breaks_in_an_unforeseen_way_gives_error_100_and_the_connection_lives(house, sender, caplog):
     house.broker.publish_fails_with = ZeroDivisionError("as asked")
     sender.says("hello")

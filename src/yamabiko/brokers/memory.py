@@ -16,6 +16,7 @@ from yamabiko.core.messages import History, Position, Publication, Stream
 
 LOOK_SECONDS, LOOKED_AT = 1.0, 1_000
 """How often, and at how many streams at a time, is looked for those to forget."""
+EMPTY_STREAMS_KNOWN = 10_000
 
 
 class MemoryBroker:
@@ -28,6 +29,8 @@ class MemoryBroker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self._epochs: OrderedDict[str, str] = OrderedDict()
+        """Of streams that had nothing yet when the last member left, who may come back and ask for what came since."""
         self._next_look = 0.0
         self._subscribed: set[str] = set()
         self._listens = False
@@ -72,6 +75,9 @@ class MemoryBroker:
         stream = self._streams.get(room)
         if stream is not None and stream.is_unused:
             del self._streams[room]
+            self._epochs[room] = stream.epoch
+            if len(self._epochs) > EMPTY_STREAMS_KNOWN:
+                self._epochs.popitem(last=False)
 
     async def read(self, room: str, history: History, *, since: Position | None = None, limit: int) -> Stream:
         stream = self._stream(room, self._clock())
@@ -108,7 +114,7 @@ class MemoryBroker:
             self._forget_expired(now)
         stream = self._streams.get(room)
         if stream is None:
-            stream = self._streams[room] = _Stream(now)
+            stream = self._streams[room] = _Stream(self._epochs.pop(room, "") or secrets.token_urlsafe(6), now)
         return stream
 
     def _forget_expired(self, now: float) -> None:
@@ -123,8 +129,8 @@ class MemoryBroker:
 class _Stream:
     """The publications of one room, oldest first, beside them when they expire; and the keys it has seen."""
 
-    def __init__(self, now: float) -> None:
-        self.epoch = secrets.token_urlsafe(6)
+    def __init__(self, epoch: str, now: float) -> None:
+        self.epoch = epoch
         self.offset = 0
         self.keys = Keys()
         self.lives_until = now + KEPT_SECONDS

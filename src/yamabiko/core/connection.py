@@ -103,6 +103,8 @@ class Connection:
                 room.name, data, history=room.history, user=self.user_name, extras=membership.extras, key=key
             )
         except PublishFailed as error:
+            if error.may_be_published:
+                raise InternalError("it is not known whether the message was published") from error
             raise InternalError("the message was not accepted; try again") from error
 
     async def _ask_application(self, rules: Rules, data: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
     YamabikoError
     +-- ConfigurationError      the project's settings or Room classes are wrong
-    +-- PublishFailed           a publication was not accepted; nothing was published
+    +-- PublishFailed           a publication was not accepted, or that is not known
     +-- Refusal                 one command is refused; the connection lives on
     |   +-- Refused             raised by an application, with a text for the sender
     |   +-- InternalError       100  +-- Unauthorized     101  +-- UnknownRoom      102
@@ -36,7 +36,14 @@ class ConfigurationError(YamabikoError):
 
 
 class PublishFailed(YamabikoError):
-    """The broker did not accept a publication; it reached nobody and may be tried again."""
+    """The broker did not accept a publication, and it may be tried again.
+
+    Where `may_be_published` nobody knows: it may have been accepted though the answer was lost.
+    """
+
+    def __init__(self, detail: str, *, may_be_published: bool = False) -> None:
+        super().__init__(detail)
+        self.may_be_published = may_be_published
 
 
 class Refusal(YamabikoError):

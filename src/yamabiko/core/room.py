@@ -142,6 +142,7 @@ class LocalRoom:
     def go_on_from(self, position: Position) -> None:
         """What comes next comes after `position`, and those here have had all up to it."""
         self.delivered = position
+        self._base = None
         self._let_in(lambda had: had == position)
 
     def look_for_missed(self) -> None:
@@ -183,10 +184,15 @@ class LocalRoom:
             self._give_base()
 
     def _delta(self, publication: Publication) -> Delta | None:
-        """Return what has changed since the publication before, if that is known, and shorter."""
-        base, self._base = self._base, publication.data
-        if base is None or not any(
-            takes_deltas and audience for (_, takes_deltas, _), audience in self._audiences.items()
+        """Return what has changed since the publication before, if everybody has that, and it is shorter.
+
+        One without a number is not for those who come back: it is sent whole, and so is the next.
+        """
+        base, self._base = self._base, None if publication.position is None else publication.data
+        if (
+            base is None
+            or self._base is None
+            or not any(takes_deltas and audience for (_, takes_deltas, _), audience in self._audiences.items())
         ):
             return None
         changes = delta(base, publication.data)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.fakes import House, SdkPeer
+from tests.core.fakes import House, SdkPeer, run
 from tests.core.test_fossil import apply
 from yamabiko.codecs.sdk_json import SDK_JSON
 from yamabiko.core import room as room_module
@@ -101,15 +101,47 @@ def test_what_was_missed_comes_whole_and_deltas_go_on_from_it(room):
     assert read(pubs(watcher)) == [state(2), state(3)]
 
 
-def test_who_missed_nothing_goes_on_with_deltas(room):
-    watcher, peer = taker(room), taker(room)
+def test_who_missed_nothing_gets_a_whole_message_first_as_it_may_have_had_none(room):
+    watcher = taker(room)
     position = room.publish(state(0))
-    base = pubs(peer)[-1]["data"]
-    peer.leaves()
     back = room.sdk_peer()
     back.joins(delta="fossil", recover=True, epoch=position.epoch, offset=position.offset)
     room.publish(state(1))
-    assert read(pubs(back), base) == read(pubs(watcher))[1:] == [state(1)]
+    room.publish(state(2))
+    assert [pub.get("delta", False) for pub in pubs(back)] == [False, True]
+    assert read(pubs(back)) == read(pubs(watcher))[1:] == [state(1), state(2)]
+
+
+def test_a_message_that_is_not_kept_is_no_base_for_those_who_come_back(room):
+    watcher, peer = taker(room), taker(room)
+    room.publish(state(0))
+    position = room.publish(state(1))
+    peer.leaves()
+    room.publish(state(2))
+    run(room.node.publish("room", encode_message(state(7)), is_kept=False))
+    back = room.sdk_peer()
+    reply = back.joins(delta="fossil", recover=True, epoch=position.epoch, offset=position.offset)
+    room.publish(state(3))
+    room.publish(state(4))
+    assert read(pubs(back), reply["publications"][-1]["data"]) == [state(3), state(4)]
+    assert [pub.get("delta", False) for pub in pubs(watcher)] == [False, True, True, False, False, True]
+    assert read(pubs(watcher)) == [state(number) for number in (0, 1, 2, 7, 3, 4)]
+
+
+def test_a_message_before_a_gap_is_no_base_for_those_who_know_what_came_in_it(room):
+    taker(room)
+    position = room.publish(state(0))
+    room.broker.is_mute = True
+    room.publish_many([state(1), state(2)])
+    ahead = room.sdk_peer()
+    reply = ahead.joins(delta="fossil", recover=True, epoch=position.epoch, offset=position.offset)
+    room.broker.is_mute = False
+    run(room.broker.forget("room"))
+    room.publish(state(3))
+    room.runtime.turn()
+    room.publish(state(4))
+    assert [pub.get("delta", False) for pub in pubs(ahead)] == [False, True]
+    assert read(pubs(ahead), reply["publications"][-1]["data"]) == [state(3), state(4)]
 
 
 def test_what_comes_while_a_member_joins_is_whole(room):

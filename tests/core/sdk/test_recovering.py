@@ -363,3 +363,10 @@ def test_a_position_that_is_ahead_waits_for_the_others(house):
     house.runtime.turn()
     assert first.messages == second.messages == ["a", "b", "c"]
     assert house.node.hub.rooms["room"].delivered == Position(position_in(house)["epoch"], 3)
+
+
+def test_who_wants_no_subscription_without_recovery_gets_an_error_where_there_is_no_history(house):
+    peer = house.sdk_peer()
+    asked = {"channel": "passing", "recover": True, "offset": 4, "epoch": "other"}
+    assert peer.fails(subscribe=asked | {"flag": 2}) == 112
+    assert peer.joins("passing", recover=True, offset=4, epoch="other") == {}

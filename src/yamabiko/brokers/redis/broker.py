@@ -112,7 +112,7 @@ class RedisBroker:
             reply = await self._connected().ask(request, may_repeat=bool(key))
         except Trouble as trouble:
             self._log.trouble(trouble)
-            raise PublishFailed(_failure(trouble)) from trouble
+            raise PublishFailed(_failure(trouble), may_be_published=isinstance(trouble, Broken)) from trouble
         self._log.is_well()
         return position_of(*reply) if history is not None else None
 

@@ -86,6 +86,8 @@ class SdkMembership(Membership):
         with asking_the_broker():
             await broker.subscribe(self.room.name)
             if history is None:
+                if since is not None and flag & REJECT_UNRECOVERED:
+                    raise UnrecoverablePosition()
                 return result
             result.recoverable = result.positioned = True
             if since is None:
@@ -157,7 +159,7 @@ class SdkMembership(Membership):
         result.epoch, result.offset = page.top.epoch, since.offset
         first, rest = split(page.publications, reply_bytes)
         result.publications = [publication_of(self._codec.whole(publication)) for publication in first]
-        self._has_base = True
+        self._has_base = bool(result.publications)
         self._position, self._page = page.top, Stream(rest, page.top)
 
     def _begin_at(self, top: Position, result: sdk.SubscribeResult) -> None:
