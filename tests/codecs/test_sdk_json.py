@@ -151,7 +151,6 @@ def test_space_around_commands_is_no_command(frame):
         '{"id":"1"}',
         '{"id":1.5}',
         '{"id":true}',
-        '{"id":null}',
         '{"id":-1}',
         '{"id":4294967296}',
         '{"id":' + "9" * 5000 + "}",
@@ -200,6 +199,17 @@ def test_a_filter_is_taken_as_it_is():
 
 
 def test_lines_after_a_broken_one_are_not_read():
-    first, second = SDK_JSON.decode('{"id":1}\n\n{"id":2}')
+    first, second = SDK_JSON.decode('{"id":1}\nnonsense\n{"id":2}')
     assert first.id == 1
     assert isinstance(second, Invalid)
+
+
+def test_empty_lines_between_commands_are_passed_over():
+    assert [command.id for command in SDK_JSON.decode('{"id":1}\n\n \r\n{"id":2}\n')] == [1, 2]
+
+
+def test_null_is_what_was_not_given_but_for_data():
+    command = only('{"id":1,"connect":{"token":null,"name":null,"data":null,"subs":null},"subscribe":null}')
+    assert (command.connect.token, command.connect.subs, command.subscribe) == ("", {}, None)
+    assert bytes(only('{"id":1,"publish":{"channel":"a","data":null,"key":null}}').publish.data) == b"null"
+    assert only('{"id":null}').id == 0

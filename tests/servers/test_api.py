@@ -220,6 +220,9 @@ async def test_a_client_is_disconnected_and_another_stays(ask: Ask, front: Runni
         assert await spared.told(subscribe={"channel": "open/still-here"}) == {}
         await ask(cent.DisconnectRequest(user=ALICE, client=spared.id))
         assert await spared.closed() == (3503, "force disconnect")
+    async with connected(front) as client:
+        await ask(cent.DisconnectRequest(user=ALICE, disconnect=cent.Disconnect(code=4001)))
+        assert await client.closed() == (4001, "force disconnect")
 
 
 async def test_a_connection_is_ended_by_a_refresh(ask: Ask, front: Running) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec import Raw
 
 from yamabiko.codecs.json_data import one_line
 from yamabiko.codecs.sdk_checks import checked_commands
@@ -20,7 +21,10 @@ from yamabiko.core.sdk.views import replies_of, with_data
 
 _EXPECTED = "expected commands as JSON objects in a text frame, one a line"
 
+NULL = Raw(b"null")
+
 _decode_command = msgspec.json.Decoder(Command).decode
+_fields_of = msgspec.json.Decoder(dict[str, Raw]).decode
 _to_json = msgspec.json.Encoder().encode
 
 
@@ -64,11 +68,32 @@ def _commands_in(payload: str | bytes) -> Iterator[Command]:
     if isinstance(payload, bytes):
         raise BadRequest(f"a binary frame; {_EXPECTED}")
     for line in payload.strip(" \t\r\n").split("\n"):
+        if not line.strip() and payload.strip():
+            continue
         try:
-            command = _decode_command(line)
+            command = _command_of(line)
         except (ValueError, RecursionError) as error:
             raise BadRequest(f"{error}; {_EXPECTED}") from error
         yield command
+
+
+def _command_of(line: str) -> Command:
+    try:
+        return _decode_command(line)
+    except msgspec.ValidationError:
+        return _decode_command(_without_nulls(line))
+
+
+def _without_nulls(line: str) -> bytes:
+    """Leave out the fields of a command and its request that are null: they count as not given. Data may be null."""
+    command = {}
+    for name, value in _fields_of(line).items():
+        if bytes(value).startswith(b"{"):
+            fields = _fields_of(value).items()
+            command[name] = Raw(_to_json({field: given for field, given in fields if field == "data" or given != NULL}))
+        elif value != NULL:
+            command[name] = value
+    return _to_json(command)
 
 
 def _string(text: bytes) -> bytes:

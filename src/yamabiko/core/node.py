@@ -106,6 +106,12 @@ class Node:
             if not membership.is_lasting:
                 self.spawn(run_hook(rules, "on_leave", user))
 
+    def renew(self, membership: Membership) -> None:
+        """Say anew to others who a member is: something of it has changed."""
+        membership.forget_extras()
+        if membership.is_live and membership.room.rules.presence:
+            self._presences.renew(membership)
+
     def leave(self, membership: Membership, *, is_lost: bool = False) -> None:
         """Take a membership out of its room; one that is lost stays present for a while."""
         if membership.has_left:
@@ -250,6 +256,7 @@ class Node:
 
     def missed(self) -> None:
         self.hub.look_for_missed()
+        self._presences.look_for_missed()
 
     def presence_changed(self, room: str, changed: PresenceChanged) -> None:
         self._presences.changed(room, changed)
@@ -315,6 +322,7 @@ class Node:
         for name, room in tuple(self.hub.rooms.items()):
             if (hash(name) + self._second) % period == 0:
                 room.look_for_missed()
+                self._presences.look_for_missed(name)
 
     # Helpers
 

@@ -19,13 +19,14 @@ logger = logging.getLogger("yamabiko")
 BATCH_SECONDS = 0.1
 """Comings and goings of a room in this time are told together."""
 RETRY_SECONDS = 1.0
+NO_CHANGE = PresenceChanged()
 
 
 class RoomPresence:
     """The members of this node in one room, those included that are lost and may yet come back.
 
     Changes wait for `BATCH_SECONDS`, then the store has them, which tells all nodes. A store that cannot be reached is
-    asked again.
+    asked again. What it tells may get lost on its way: who is there is looked up after trouble, and now and then.
     """
 
     def __init__(self, room: str, store: PresenceStore, runtime: Runtime) -> None:
@@ -38,6 +39,10 @@ class RoomPresence:
         self._going: set[str] = set()
         self._watchers: set[Membership] = set()
         self._new_watchers: set[Membership] = set()
+        self._told: dict[str, Member] | None = None
+        """Who is there as the watchers have been told, None before the first look."""
+        self._told_early = _Early()
+        self._is_to_look = False
         self._missed: list[PresenceChanged] | None = None
         self._being_told: tuple[dict[str, Member], set[str]] | None = None
         self._is_scheduled = False
@@ -58,7 +63,21 @@ class RoomPresence:
             self._new_watchers.add(membership)
         elif membership.wants_presence:
             self._watchers.add(membership)
+            self._is_to_look = self._is_to_look or self._told is None
         self._schedule(BATCH_SECONDS)
+
+    def renew(self, membership: Membership) -> None:
+        """Have others find what is known of a member now; nobody is told that it has come."""
+        member = membership.member
+        if member.client in self._members:
+            self._members[member.client] = self._coming[member.client] = member
+            self._schedule(BATCH_SECONDS)
+
+    def look_for_missed(self) -> None:
+        """Tell those who want to know what they have not been told, if there is anything."""
+        if self._watchers:
+            self._is_to_look = True
+            self._schedule(BATCH_SECONDS)
 
     def go(self, membership: Membership) -> None:
         self._stop_telling(membership)
@@ -99,13 +118,9 @@ class RoomPresence:
 
     def changed(self, change: PresenceChanged) -> None:
         """Tell who wants to know what has changed, on whichever node; nobody with a list of others of its own leave."""
-        left = {member.client for member in change.left}
-        own = (
-            {each for each in self._watchers if each.connection.client in left and not each.wants_list} if left else ()
-        )
-        tell_all(self._watchers.difference(own) if own else self._watchers, change)
-        for each in own:
-            tell_all([each], _without_leave(change, each.connection.client))
+        self._tell_watchers(self._told_early.without_told(change))
+        if self._told is not None:
+            _apply(change, self._told)
         if self._missed is not None:
             self._missed.append(change)
 
@@ -115,13 +130,14 @@ class RoomPresence:
         next_in_seconds = BATCH_SECONDS
         try:
             await self._tell_store()
-            await self._tell_new_watchers()
+            if self._new_watchers or self._is_to_look:
+                await self._look()
         except NotAvailable as error:
             logger.debug("who is in room %s could not be told: %s", self.room, error.message)
             next_in_seconds = RETRY_SECONDS
         finally:
             self._is_settling = False
-            if self._coming or self._going or self._new_watchers:
+            if self._coming or self._going or self._new_watchers or self._is_to_look:
                 self._schedule(next_in_seconds)
 
     def _untold(self) -> tuple[dict[str, Member], set[str]]:
@@ -150,25 +166,37 @@ class RoomPresence:
         finally:
             self._being_told = None
 
-    async def _tell_new_watchers(self) -> None:
-        if not self._new_watchers:
-            return
+    async def _look(self) -> None:
+        """Tell new watchers who is there, and the others what of that they have not been told."""
         newcomers, self._new_watchers = self._new_watchers, set()
-        self._missed = []
+        self._is_to_look, self._missed = False, []
         try:
             listed = {member.client: member for member in await self._store.present(self.room)}
         except NotAvailable:
             self._new_watchers |= {each for each in newcomers if each.is_lasting}
+            self._is_to_look = True
             raise
         finally:
             missed, self._missed = self._missed, None
         for change in missed:
-            listed |= {member.client: member for member in change.joined}
-            for member in change.left:
-                listed.pop(member.client, None)
+            _apply(change, listed)
+        if self._told is not None:
+            untold = _difference(self._told, listed)
+            self._tell_watchers(untold)
+            self._told_early = _Early(untold)
         staying = {each for each in newcomers if each.is_lasting}
         tell_all(staying, PresenceChanged(joined=tuple(listed.values())))
         self._watchers |= staying
+        self._told = listed if self._watchers else None
+
+    def _tell_watchers(self, change: PresenceChanged) -> None:
+        left = {member.client for member in change.left}
+        own = (
+            {each for each in self._watchers if each.connection.client in left and not each.wants_list} if left else ()
+        )
+        tell_all(self._watchers.difference(own) if own else self._watchers, change)
+        for each in own:
+            tell_all([each], _without_leave(change, each.connection.client))
 
     def _drop(self, client: str) -> None:
         self._lingering.pop(client, None)
@@ -180,11 +208,45 @@ class RoomPresence:
     def _stop_telling(self, membership: Membership) -> None:
         self._watchers.discard(membership)
         self._new_watchers.discard(membership)
+        if not self._watchers:
+            self._told, self._is_to_look = None, False
 
     def _schedule(self, seconds: float) -> None:
         if not self._is_scheduled and not self._is_settling:
             self._is_scheduled = True
             self._runtime.call_later(seconds, lambda: self._runtime.spawn(self.settle()))
+
+
+class _Early:
+    """Who watchers have been told of before the store's own word, which may still be on its way."""
+
+    def __init__(self, told: PresenceChanged = NO_CHANGE) -> None:
+        self._joined = {member.client for member in told.joined}
+        self._left = {member.client for member in told.left}
+
+    def without_told(self, change: PresenceChanged) -> PresenceChanged:
+        """Return what of a change is news; what comes of the same clients after it is news again."""
+        if not (self._joined or self._left):
+            return change
+        joined = tuple(member for member in change.joined if member.client not in self._joined)
+        left = tuple(member for member in change.left if member.client not in self._left)
+        heard = {member.client for member in (*change.joined, *change.left)}
+        self._joined -= heard
+        self._left -= heard
+        return PresenceChanged(joined, left)
+
+
+def _apply(change: PresenceChanged, members: dict[str, Member]) -> None:
+    members |= {member.client: member for member in change.joined}
+    for member in change.left:
+        members.pop(member.client, None)
+
+
+def _difference(before: dict[str, Member], after: dict[str, Member]) -> PresenceChanged:
+    return PresenceChanged(
+        joined=tuple(member for client, member in after.items() if client not in before),
+        left=tuple(member for client, member in before.items() if client not in after),
+    )
 
 
 def _without_leave(change: PresenceChanged, client: str) -> PresenceChanged:

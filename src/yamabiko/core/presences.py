@@ -40,6 +40,10 @@ class Presences:
     def come(self, membership: Membership) -> None:
         self._room(membership.room.name).come(membership)
 
+    def renew(self, membership: Membership) -> None:
+        """Say anew who a member is."""
+        self._room(membership.room.name).renew(membership)
+
     def go(self, membership: Membership, *, is_lost: bool) -> None:
         presence = self._room(membership.room.name)
         if is_lost and self._linger_seconds:
@@ -75,6 +79,12 @@ class Presences:
         here = self._rooms.get(room)
         if here is not None:
             here.changed(change)
+
+    def look_for_missed(self, room: str = "") -> None:
+        """Look for what the broker may have failed to tell of a room, "" for any."""
+        for name in (room,) if room else tuple(self._rooms):
+            if name in self._rooms:
+                self._rooms[name].look_for_missed()
 
     def tick(self, second: int) -> None:
         """Forget rooms where nobody is any more, and renew the leases of the others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import Raw
 
 from tests.core.fakes import Gate, House, Town, WoundRuntime
 from yamabiko.core.errors import NO_PONG, SLOW, Close
@@ -292,6 +293,78 @@ def test_who_comes_back_to_another_node_has_not_been_away(two: list[House]):
     back.leaves()
     one.runtime.wind(BATCH)
     assert told(here)[-1] == told(there)[-1] == ("leave", back.client)
+
+
+def unheard(house):
+    """Return the room's name, told to no longer: what happens there does not reach the node from now on."""
+    house.broker.presence.subscribed.discard("room")
+
+
+def heard(house):
+    """Let the node hear again, and know that it may have missed something."""
+    house.broker.presence.subscribed.add("room")
+    house.node.missed()
+    house.runtime.wind(BATCH)
+
+
+def test_who_came_and_went_while_the_node_heard_nothing_is_told_after_it(two: list[House]):
+    one, other = two
+    watching, listing = watcher(one), one.member(wants_presence=True)
+    goes, stays = (other.sdk_peer("", "room") for _ in range(2))
+    one.runtime.wind(BATCH)
+    before = len(told(watching))
+    unheard(one)
+    goes.leaves()
+    comes = other.sdk_peer("", "room")
+    passes = other.sdk_peer("", "room")
+    one.runtime.wind(BATCH)
+    passes.leaves()
+    one.runtime.wind(BATCH)
+    assert len(told(watching)) == before
+    heard(one)
+    assert told(watching)[before:] == [("join", comes.client), ("leave", goes.client)]
+    assert listing.presence[-1] == {"joined": [{"client": comes.client}], "left": [{"client": goes.client}]}
+    heard(one)
+    stays.leaves()
+    one.runtime.wind(BATCH)
+    assert told(watching)[before + 2 :] == [("leave", stays.client)]
+
+
+def test_what_was_looked_up_is_not_told_again_when_the_news_comes_late(two: list[House]):
+    one, other = two
+    watching, goes = watcher(one), other.sdk_peer("", "room")
+    one.runtime.wind(BATCH)
+    before = len(told(watching))
+    unheard(one)
+    goes.leaves()
+    comes = other.sdk_peer("", "room")
+    one.runtime.wind(BATCH)
+    heard(one)
+    late = PresenceChanged(joined=(Member(comes.client),), left=(Member(goes.client),))
+    one.node.presence_changed("room", late)
+    assert told(watching)[before:] == [("join", comes.client), ("leave", goes.client)]
+    one.node.presence_changed("room", PresenceChanged(left=(Member(comes.client),)))
+    assert told(watching)[-1] == ("leave", comes.client)
+
+
+def test_nobody_is_looked_up_where_nobody_wants_to_know(two: list[House], monkeypatch):
+    one, _ = two
+    one.sdk_peer("", "room")
+    one.runtime.wind(BATCH)
+    monkeypatch.setattr(one.broker.presence, "present", None)
+    heard(one)
+
+
+def test_a_member_whose_token_says_something_else_now_is_found_as_it_is_now(room):
+    watching, peer = watcher(room), room.sdk_peer("alice", "room")
+    room.runtime.wind(BATCH)
+    before = told(watching)
+    room.application.tokens["new"] = Identity(user="alice", id="id-of-alice", name="alice", info=Raw(b'{"v":2}'))
+    assert "refresh" in peer.asks(refresh={"token": "new"})
+    room.runtime.wind(BATCH)
+    present = watching.asks(presence={"channel": "room"})["presence"]["presence"]
+    assert present[peer.client]["conn_info"] == {"v": 2}
+    assert told(watching) == before
 
 
 # A store that is slow

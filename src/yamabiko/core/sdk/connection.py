@@ -240,7 +240,7 @@ class SdkConnection(Connection):
         self.identity = identity
         self.visitor = None  # several kilobytes of headers, that nobody asks for any more
         for membership in self.memberships:
-            membership.forget_extras()
+            self.node.renew(membership)
         if is_first:
             self.node.know(self, asked_at=asked_at)
         if self.is_open:

@@ -128,7 +128,7 @@ class SdkMembership(Membership):
     def renew(self, grant: Grant) -> None:
         """Take the grant that follows the first one; it may tell others something else of this member."""
         self.grant = grant
-        self.forget_extras()
+        self.connection.node.renew(self)
 
     def end_at(self, deadline: Deadline | None) -> None:
         """Take the deadline by which this ends, None if it does not, in place of an earlier one."""

@@ -88,7 +88,7 @@ class Disconnect(Struct, kw_only=True):
     """Clients come back after 3000-3499 and 4000-4499."""
 
     code: Annotated[int, Meta(description="3000 to 4999")]
-    reason: Annotated[str, Meta(description="at most 32 ASCII characters")] = ""
+    reason: Annotated[str, Meta(description="at most 32 ASCII characters; empty for the default")] = ""
 
 
 class DisconnectRequest(Struct, kw_only=True):

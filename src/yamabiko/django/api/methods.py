@@ -194,7 +194,8 @@ async def _unsubscribe(request: api.UnsubscribeRequest) -> api.UnsubscribeResult
 
 async def _disconnect(request: api.DisconnectRequest) -> api.DisconnectResult:
     user = user_of(request)
-    close = request.disconnect or api.Disconnect(code=FORCE_DISCONNECT.code, reason=FORCE_DISCONNECT.reason)
+    given = request.disconnect or api.Disconnect(code=FORCE_DISCONNECT.code)
+    close = api.Disconnect(code=given.code, reason=given.reason or FORCE_DISCONNECT.reason)
     try:
         close_of(close.code, close.reason)
     except ValueError as error:
