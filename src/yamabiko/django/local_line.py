@@ -101,9 +101,8 @@ def _ask(line: socket.socket, wish: Wish[T], failure: type[YamabikoError]) -> T:
         if not answer.error:
             return decoded_answer(wish, bytes(answer.answer))
     except (OSError, msgspec.MsgspecError) as error:
-        raise failure(
-            f"a server of this site on this machine did not answer, and may have done it: {error!r}"
-        ) from error
+        text = f"a server of this site on this machine did not answer, and may have done it: {error!r}"
+        raise (PublishFailed(text, may_be_published=True) if failure is PublishFailed else failure(text)) from error
     if isinstance(wish, Publish) and answer.code in (0, NotAvailable.code):
         raise PublishFailed(f"the server did not take it: {answer.error}")
     raise refusal_of(answer.code, answer.error)
