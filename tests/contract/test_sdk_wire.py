@@ -318,21 +318,24 @@ async def test_pings_come_on_time_also_to_who_is_busy_and_who_does_not_answer_is
     servers: Servers, kind: Kind, room: str
 ):
     channel = f"open/{room}"
-    with servers.new(kind, SITE_YAMABIKO=QUICKLY) as server:
-        async with guest(server) as answering, guest(server) as silent:
-            for each in (answering, silent):
-                result = await each.asks(1, connect={})
-                assert (result["ping"], result["pong"]) == (2, True)
-                await each.asks(2, subscribe={"channel": channel})
-            async with asyncio.TaskGroup() as group:
-                pinged = group.create_task(answers_pings(answering, channel, times=2))
-                ended = group.create_task(silent.last_words())
-            assert pinged.result() > 100
-            heard, code, _ = ended.result()
-            assert code == 3012
-            assert heard[-1] == {"push": {"disconnect": {"code": 3012, "reason": "no pong"}}}
-            assert [reply for reply in heard if not reply] == [{}]
-            assert any("pub" in reply.get("push", {}) for reply in heard)
+    async with (
+        servers.meanwhile(kind, SITE_YAMABIKO=QUICKLY) as server,
+        guest(server) as answering,
+        guest(server) as silent,
+    ):
+        for each in (answering, silent):
+            result = await each.asks(1, connect={})
+            assert (result["ping"], result["pong"]) == (2, True)
+            await each.asks(2, subscribe={"channel": channel})
+        async with asyncio.TaskGroup() as group:
+            pinged = group.create_task(answers_pings(answering, channel, times=2))
+            ended = group.create_task(silent.last_words())
+        assert pinged.result() > 100
+        heard, code, _ = ended.result()
+        assert code == 3012
+        assert heard[-1] == {"push": {"disconnect": {"code": 3012, "reason": "no pong"}}}
+        assert [reply for reply in heard if not reply] == [{}]
+        assert any("pub" in reply.get("push", {}) for reply in heard)
 
 
 async def answers_pings(visitor: Guest, channel: str, *, times: int) -> int:
@@ -351,17 +354,19 @@ async def answers_pings(visitor: Guest, channel: str, *, times: int) -> int:
 
 
 async def test_who_asks_for_websocket_s_own_pings_is_told_of_no_others(servers: Servers, our_kind: Kind):
-    with servers.new(our_kind, SITE_YAMABIKO=QUICKLY) as server:
-        async with guest(server, "?cf_ws_frame_ping_pong=true") as visitor:
-            pings = visitor.received(Opcode.PING)
-            result = await visitor.asks(1, connect={})
-            assert "ping" not in result
-            assert "pong" not in result
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                for _ in range(2):
-                    await pings.get()
-            # The next reply is the answer: no ping of the protocol's own was before it.
-            assert (await visitor.asks(2, ping={}))["code"] == 108
+    async with (
+        servers.meanwhile(our_kind, SITE_YAMABIKO=QUICKLY) as server,
+        guest(server, "?cf_ws_frame_ping_pong=true") as visitor,
+    ):
+        pings = visitor.received(Opcode.PING)
+        result = await visitor.asks(1, connect={})
+        assert "ping" not in result
+        assert "pong" not in result
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for _ in range(2):
+                await pings.get()
+        # The next reply is the answer: no ping of the protocol's own was before it.
+        assert (await visitor.asks(2, ping={}))["code"] == 108
 
 
 async def test_any_server_takes_who_wants_no_pings_of_the_protocol(server: Running):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from tests.sdk.clients import SdkClient
@@ -31,15 +30,9 @@ def site(**more: Any) -> str:
     return json.dumps({"TOKEN_SECRET": SECRET, "EXPIRY_GRACE_SECONDS": 1, "PRESENCE_LINGER_SECONDS": 15} | more)
 
 
-@asynccontextmanager
-async def serving(servers: Servers, settings: str) -> AsyncIterator[Running]:
-    """Run a server that no other test uses; others have the loop while it starts and ends."""
-    context = servers.new(SERVE, SITE_YAMABIKO=settings)
-    server = await asyncio.to_thread(context.__enter__)
-    try:
-        yield server
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
+def serving(servers: Servers, settings: str) -> AbstractAsyncContextManager[Running]:
+    """Run a server that no other test uses."""
+    return servers.meanwhile(SERVE, SITE_YAMABIKO=settings)
 
 
 def url_of(where: Running | Network) -> str:

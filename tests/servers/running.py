@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -196,6 +197,16 @@ class Servers:
         with serving(kind, *more, **self._variables, **variables) as running:
             running.session_key = self.session_key
             yield running
+
+    @asynccontextmanager
+    async def meanwhile(self, kind: Kind, *more: str, **variables: str) -> AsyncIterator[Running]:
+        """Do the same; others have the loop while it starts and ends."""
+        context = self.new(kind, *more, **variables)
+        server = await asyncio.to_thread(context.__enter__)
+        try:
+            yield server
+        finally:
+            await asyncio.to_thread(context.__exit__, None, None, None)
 
     def end(self) -> None:
         for end in self._ends:

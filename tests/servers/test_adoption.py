@@ -178,7 +178,7 @@ async def test_our_server_does_not_compress(ours: Running, room: str):
 
 
 async def test_adopted_sockets_understand_compression_where_uvicorn_negotiates_it(servers: Servers, room: str):
-    with servers.new(UVICORN, *OUR_SOCKETS_ON_UVICORN) as server:
+    async with servers.meanwhile(UVICORN, *OUR_SOCKETS_ON_UVICORN) as server:
         async with visit(server, f"open/{room}", compression="deflate") as visitor:
             assert [extension.name for extension in visitor.link.protocol.extensions] == ["permessage-deflate"]
             for message in ("hello", "yamabiko " * 5000):
@@ -198,25 +198,24 @@ async def test_adopted_sockets_understand_compression_where_uvicorn_negotiates_i
 
 async def test_our_server_compresses_where_it_is_asked_to_for_those_who_can(servers: Servers, room: str):
     text = "yamabiko " * 500
-    with servers.new(SERVE, "--compress") as server:
-        async with AsyncExitStack() as stack:
-            small_window = ClientPerMessageDeflateFactory(server_max_window_bits=9)
-            visitors: list[Visitor] = []
-            for offers in ({"compression": "deflate"}, {}, {"extensions": [small_window]}):
-                visitor = await stack.enter_async_context(visit(server, f"open/{room}", **offers))
-                await visitor.is_live()
-                for other in visitors:
-                    await other.message()
-                visitors.append(visitor)
-            inflating, plain, _ = visitors
-            (extension,) = inflating.link.protocol.extensions
-            assert extension.remote_no_context_takeover
-            inflated = watch_inflating(extension)
-            for message in (text, text):
-                await plain.send(message)
-                for visitor in visitors:
-                    assert await visitor.message() == message
-            assert inflated == [True, True]
+    async with servers.meanwhile(SERVE, "--compress") as server, AsyncExitStack() as stack:
+        small_window = ClientPerMessageDeflateFactory(server_max_window_bits=9)
+        visitors: list[Visitor] = []
+        for offers in ({"compression": "deflate"}, {}, {"extensions": [small_window]}):
+            visitor = await stack.enter_async_context(visit(server, f"open/{room}", **offers))
+            await visitor.is_live()
+            for other in visitors:
+                await other.message()
+            visitors.append(visitor)
+        inflating, plain, _ = visitors
+        (extension,) = inflating.link.protocol.extensions
+        assert extension.remote_no_context_takeover
+        inflated = watch_inflating(extension)
+        for message in (text, text):
+            await plain.send(message)
+            for visitor in visitors:
+                assert await visitor.message() == message
+        assert inflated == [True, True]
 
 
 def watch_inflating(extension: Any) -> list[bool]:

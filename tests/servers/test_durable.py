@@ -34,16 +34,15 @@ def short_folder() -> Iterator[str]:
 
 async def test_what_was_acknowledged_before_a_kill_is_there_after_it(servers: Servers, durable: str, room: str):
     acknowledged: list[dict[str, object]] = []
-    with servers.new(SERVE, SITE_YAMABIKO=durable) as server:
-        async with visit(server, f"kept/{room}") as visitor:
-            for number in range(500):
-                await visitor.say(number, f"id{number}")
-                if number >= 50:
-                    acknowledged.append(await visitor.ack())
-            server.signal(signal.SIGKILL)
-            server.process.wait(PATIENCE_SECONDS)
+    async with servers.meanwhile(SERVE, SITE_YAMABIKO=durable) as server, visit(server, f"kept/{room}") as visitor:
+        for number in range(500):
+            await visitor.say(number, f"id{number}")
+            if number >= 50:
+                acknowledged.append(await visitor.ack())
+        server.signal(signal.SIGKILL)
+        await asyncio.to_thread(server.process.wait, PATIENCE_SECONDS)
     last = acknowledged[-1]
-    with servers.new(SERVE, SITE_YAMABIKO=durable) as server:
+    async with servers.meanwhile(SERVE, SITE_YAMABIKO=durable) as server:
         # Two are left out, so that what follows them must come.
         since = f"?since={last['epoch']}:{int(str(last['offset'])) - 2}"
         async with visit(server, f"kept/{room}", since) as visitor:
@@ -53,16 +52,17 @@ async def test_what_was_acknowledged_before_a_kill_is_there_after_it(servers: Se
 
 
 async def test_a_message_that_is_sent_again_after_a_kill_is_published_once(servers: Servers, durable: str, room: str):
-    with servers.new(SERVE, SITE_YAMABIKO=durable) as server:
-        async with visit(server, f"kept/{room}") as visitor:
-            await visitor.say("hello", "the same")
-            first = await visitor.ack()
-            server.signal(signal.SIGKILL)
-            server.process.wait(PATIENCE_SECONDS)
-    with servers.new(SERVE, SITE_YAMABIKO=durable) as server:
-        async with visit(server, f"kept/{room}", "?history=10") as visitor:
-            await visitor.say("hello", "the same")
-            assert await visitor.ack() == first
+    async with servers.meanwhile(SERVE, SITE_YAMABIKO=durable) as server, visit(server, f"kept/{room}") as visitor:
+        await visitor.say("hello", "the same")
+        first = await visitor.ack()
+        server.signal(signal.SIGKILL)
+        await asyncio.to_thread(server.process.wait, PATIENCE_SECONDS)
+    async with (
+        servers.meanwhile(SERVE, SITE_YAMABIKO=durable) as server,
+        visit(server, f"kept/{room}", "?history=10") as visitor,
+    ):
+        await visitor.say("hello", "the same")
+        assert await visitor.ack() == first
 
 
 def test_a_second_server_on_the_same_file_does_not_start_and_says_why(servers: Servers, durable: str):
@@ -99,12 +99,14 @@ async def test_a_shell_speaks_and_reads_while_the_server_has_the_file_and_when_i
     say = f"print(yamabiko.publish('kept/{room}', %r).offset)"
     read = f"print([kept.message for kept in yamabiko.history('kept/{room}').messages])"
     assert await asyncio.to_thread(shell, say % "before", **variables) == "1"
-    with servers.new(SERVE, SITE_YAMABIKO=durable, TMPDIR=short_folder) as server:
-        async with visit(server, f"kept/{room}", "?history=10") as visitor:
-            assert await visitor.message() == "before"
-            assert await asyncio.to_thread(shell, say % "during", **variables) == "2"
-            assert await visitor.message() == "during"
-            assert await asyncio.to_thread(shell, read, **variables) == "['before', 'during']"
+    async with (
+        servers.meanwhile(SERVE, SITE_YAMABIKO=durable, TMPDIR=short_folder) as server,
+        visit(server, f"kept/{room}", "?history=10") as visitor,
+    ):
+        assert await visitor.message() == "before"
+        assert await asyncio.to_thread(shell, say % "during", **variables) == "2"
+        assert await visitor.message() == "during"
+        assert await asyncio.to_thread(shell, read, **variables) == "['before', 'during']"
     assert await asyncio.to_thread(shell, say % "after", **variables) == "3"
     assert await asyncio.to_thread(shell, read, **variables) == "['before', 'during', 'after']"
 

@@ -28,43 +28,43 @@ async def seconds_to_end(server: Running) -> float:
 async def test_members_are_closed_with_3001_and_the_server_ends(
     our_kind: Kind, servers: Servers, room: str, number: signal.Signals
 ):
-    with servers.new(our_kind) as server:
-        async with AsyncExitStack() as stack:
-            members = [await stack.enter_async_context(visit(server, f"kept/{room}")) for _ in range(250)]
-            await members[0].is_live()
-            server.signal(number)
-            for member in members:
-                assert await member.closed() == (3001, "shutdown")
-            assert await seconds_to_end(server) < 5
+    async with servers.meanwhile(our_kind) as server, AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(visit(server, f"kept/{room}")) for _ in range(250)]
+        await members[0].is_live()
+        server.signal(number)
+        for member in members:
+            assert await member.closed() == (3001, "shutdown")
+        assert await seconds_to_end(server) < 5
 
 
 async def test_members_that_do_not_answer_are_not_waited_for_long(servers: Servers, room: str):
-    with servers.new(SERVE) as server:
-        async with visit(server, f"open/{room}") as polite, visit(server, f"open/{room}") as rude:
-            await polite.is_live()
-            await rude.is_live()
-            rude.stop_reading()
-            server.signal(signal.SIGTERM)
-            assert await polite.closed() == (3001, "shutdown")
-            assert await seconds_to_end(server) < 15
-            rude.reset()
+    async with (
+        servers.meanwhile(SERVE) as server,
+        visit(server, f"open/{room}") as polite,
+        visit(server, f"open/{room}") as rude,
+    ):
+        await polite.is_live()
+        await rude.is_live()
+        rude.stop_reading()
+        server.signal(signal.SIGTERM)
+        assert await polite.closed() == (3001, "shutdown")
+        assert await seconds_to_end(server) < 15
+        rude.reset()
 
 
 async def test_runserver_waits_even_less_for_them(servers: Servers, room: str):
-    with servers.new(RUNSERVER) as server:
-        async with visit(server, f"open/{room}") as rude:
-            await rude.is_live()
-            rude.stop_reading()
-            server.signal(signal.SIGINT)
-            assert await seconds_to_end(server) < 6
-            rude.reset()
+    async with servers.meanwhile(RUNSERVER) as server, visit(server, f"open/{room}") as rude:
+        await rude.is_live()
+        rude.stop_reading()
+        server.signal(signal.SIGINT)
+        assert await seconds_to_end(server) < 6
+        rude.reset()
 
 
 async def test_a_handler_that_never_returns_does_not_keep_the_server_from_ending(servers: Servers, room: str):
-    with servers.new(RUNSERVER) as server:
-        async with visit(server, f"gate/{room}") as stuck:
-            await stuck.send("wait")
-            await stuck.has_been_read()
-            server.signal(signal.SIGTERM)
-            assert await stuck.closed() == (3001, "shutdown")
-            assert await seconds_to_end(server) < 10
+    async with servers.meanwhile(RUNSERVER) as server, visit(server, f"gate/{room}") as stuck:
+        await stuck.send("wait")
+        await stuck.has_been_read()
+        server.signal(signal.SIGTERM)
+        assert await stuck.closed() == (3001, "shutdown")
+        assert await seconds_to_end(server) < 10

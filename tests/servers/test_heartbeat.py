@@ -18,17 +18,19 @@ QUICKLY = json.dumps({"PING_INTERVAL_SECONDS": 2, "PONG_TIMEOUT_SECONDS": 1})
 
 
 async def test_a_silent_peer_is_closed_with_3012_and_one_that_answers_pings_is_not(servers: Servers, room: str):
-    with servers.new(SERVE, SITE_YAMABIKO=QUICKLY) as server:
-        async with visit(server, f"crowd/{room}", "?presence=1") as answering:
-            pings = answering.received(Opcode.PING)
-            await answering.presence()
-            async with visit(server, f"crowd/{room}") as silent:
-                silent.stop_reading()
-                assert "joined" in await answering.presence()
-                assert "left" in await answering.presence()
-                silent.read_on()
-                assert await silent.closed() == (3012, "no pong")
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                for _ in range(3):
-                    await pings.get()
-            await answering.is_live()
+    async with (
+        servers.meanwhile(SERVE, SITE_YAMABIKO=QUICKLY) as server,
+        visit(server, f"crowd/{room}", "?presence=1") as answering,
+    ):
+        pings = answering.received(Opcode.PING)
+        await answering.presence()
+        async with visit(server, f"crowd/{room}") as silent:
+            silent.stop_reading()
+            assert "joined" in await answering.presence()
+            assert "left" in await answering.presence()
+            silent.read_on()
+            assert await silent.closed() == (3012, "no pong")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for _ in range(3):
+                await pings.get()
+        await answering.is_live()

@@ -80,10 +80,12 @@ async def test_what_was_said_while_redis_did_not_deliver_comes_in_order(
     async with visit(ours, f"kept/{room}") as listener:
         await listener.say("before")
         assert await listener.message() == "before"
-        async with Redis.from_url(redis_server.url) as redis:
-            with servers.new(SERVE, SITE_YAMABIKO=json.dumps({"BROKER": redis_server.url})) as other:
-                async with visit(other, f"kept/{room}") as speaker:
-                    for number in range(5):
-                        await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-                        await accepted(speaker, number, f"id{number}")
+        async with (
+            Redis.from_url(redis_server.url) as redis,
+            servers.meanwhile(SERVE, SITE_YAMABIKO=json.dumps({"BROKER": redis_server.url})) as other,
+            visit(other, f"kept/{room}") as speaker,
+        ):
+            for number in range(5):
+                await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                await accepted(speaker, number, f"id{number}")
         assert await listener.messages(5) == list(range(5))

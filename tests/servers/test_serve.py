@@ -64,7 +64,7 @@ def test_wrong_usage_shows_no_traceback(tmp_path: Path):
 
 
 async def test_two_lines_say_what_to_open_and_what_to_type(servers: Servers):
-    with servers.new(SERVE) as server:
+    async with servers.meanwhile(SERVE) as server:
         assert server.port > 0
         command = re.escape(server.line("^Type  (.*) connect --port ")[1])
         assert command

@@ -284,7 +284,7 @@ def is_established(server: Running, link: socket.socket) -> bool:
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux tells who has which socket")
 @pytest.mark.parametrize("kind", [SERVE, UVICORN], ids=lambda kind: kind.name)
 async def test_a_peer_that_never_reads_is_cut_off(servers: Servers, kind: Kind, room: str):
-    with servers.new(kind) as server:
+    async with servers.meanwhile(kind) as server:
         link = await never_reading(server, f"open/{room}")
         assert is_established(server, link)
         async with visit(server, f"open/{room}") as visitor:
@@ -361,7 +361,7 @@ async def test_other_requests_are_the_projects(ours: Running):
 
 
 async def test_a_server_that_stops_ends_its_streams(servers: Servers):
-    with servers.new(SERVE) as server:
+    async with servers.meanwhile(SERVE) as server:
         async with stream(server) as peer:
             server.signal(signal.SIGTERM)
             assert (await peer.hear())["push"]["disconnect"] == {"code": 3001, "reason": "shutdown"}
