@@ -296,7 +296,7 @@ def test_who_comes_back_to_another_node_has_not_been_away(two: list[House]):
 
 
 def unheard(house):
-    """Return the room's name, told to no longer: what happens there does not reach the node from now on."""
+    """Let nothing of what the others tell of the room reach the node from now on."""
     house.broker.presence.subscribed.discard("room")
 
 
