@@ -97,8 +97,7 @@ class RoomPresence:
 
     def come_again(self) -> None:
         """Have the store told of all who are here, because it has lost them."""
-        present = {client: member for client, member in self._members.items() if client not in self._lingering}
-        self._coming = {**present, **self._coming}
+        self._coming = {**self._here(), **self._coming}
         self._schedule(BATCH_SECONDS)
 
     async def present(self) -> list[Member]:
@@ -140,6 +139,9 @@ class RoomPresence:
             if self._coming or self._going or self._new_watchers or self._is_to_look:
                 self._schedule(next_in_seconds)
 
+    def _here(self) -> dict[str, Member]:
+        return {client: member for client, member in self._members.items() if client not in self._lingering}
+
     def _untold(self) -> tuple[dict[str, Member], set[str]]:
         """Return who has come, and who has gone, without the store knowing for sure."""
         coming, going = self._being_told or ({}, set())
@@ -180,6 +182,7 @@ class RoomPresence:
             missed, self._missed = self._missed, None
         for change in missed:
             _apply(change, listed)
+        listed |= self._here()  # whatever the store may have lost
         if self._told is not None:
             untold = _difference(self._told, listed)
             self._tell_watchers(untold)

@@ -347,6 +347,16 @@ def test_what_was_looked_up_is_not_told_again_when_the_news_comes_late(two: list
     assert told(watching)[-1] == ("leave", comes.client)
 
 
+def test_members_of_this_node_are_there_though_the_store_has_lost_them(two: list[House]):
+    one, other = two
+    watching, _, there = watcher(one), one.sdk_peer("", "room"), other.sdk_peer("", "room")
+    one.runtime.wind(BATCH)
+    before = len(told(watching))
+    one.broker.presence.town.members.clear()
+    heard(one)
+    assert told(watching)[before:] == [("leave", there.client)]
+
+
 def test_nobody_is_looked_up_where_nobody_wants_to_know(two: list[House], monkeypatch):
     one, _ = two
     one.sdk_peer("", "room")
