@@ -15,6 +15,7 @@ from bench.build import compiler, program
 from bench.servers import free_port
 from tests.bench.lying_server import lying_server
 from tests.conftest import report_missing
+from tests.loopback import serving
 
 pytestmark = pytest.mark.server
 FAULTS = ("lost", "doubled", "disordered", "misrouted")
@@ -64,27 +65,20 @@ async def until_it_listens(port: int) -> None:
 @asynccontextmanager
 async def dripping(target: int, *, size: int) -> AsyncIterator[int]:
     """Pass bytes on to `target` and back, the way back in pieces of `size` bytes; yield the port."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, piece: int) -> None:
-        with closing(writer), suppress(OSError):
-            while data := await reader.read(piece):
-                writer.write(data)
-                await writer.drain()
+        while data := await reader.read(piece):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         target_reader, target_writer = await asyncio.open_connection("127.0.0.1", target)
-        tasks.add(asyncio.create_task(pass_on(reader, target_writer, 65536)))
-        tasks.add(asyncio.create_task(pass_on(target_reader, writer, size)))
+        with closing(target_writer):
+            await asyncio.gather(pass_on(reader, target_writer, 65536), pass_on(target_reader, writer, size))
 
-    server = await asyncio.start_server(visit, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with serving(visit) as port:
+        yield port
 
 
 async def test_every_copy_of_an_honest_server_is_counted_once():
@@ -144,11 +138,9 @@ async def test_a_refused_handshake_is_told_with_the_servers_own_words():
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\nno such room")
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    async with server:
-        code, _, complaint = await load(server.sockets[0].getsockname()[1], "--members", "1")
+    async with serving(refuse) as port:
+        code, _, complaint = await load(port, "--members", "1")
     assert code == 1
     assert "404 Not Found" in complaint
     assert "no such room" in complaint

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 import hiredis
 import pytest
 
+from tests.loopback import serving
 from yamabiko.brokers.redis import feed as feeds
+from yamabiko.brokers.redis import shared
 from yamabiko.brokers.redis.feed import Feed
 from yamabiko.brokers.redis.line import Endpoint, Line, Login, open_line
 from yamabiko.brokers.redis.lines import Lines
@@ -41,16 +43,6 @@ class Scripted:
         self.connections: list[Connection] = []
         self._news = asyncio.Event()
 
-    async def start(self) -> Endpoint:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return Endpoint("127.0.0.1", self._server.sockets[0].getsockname()[1])
-
-    async def stop(self) -> None:
-        self._server.close()
-        for connection in self.connections:
-            connection.close()
-            await connection.is_over.wait()
-
     def count(self, *words: bytes) -> int:
         return sum(asked[: len(words)] == words for asked in self.asked)
 
@@ -63,7 +55,7 @@ class Scripted:
     async def was_asked(self, *words: bytes, times: int = 1) -> None:
         await self.until(lambda: self.count(*words) >= times)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection, parser = Connection(writer), hiredis.Reader()
         self.connections.append(connection)
         try:
@@ -73,10 +65,7 @@ class Scripted:
                     self.asked.append(tuple(words))
                     self._news.set()
                     connection.say(self.answer(words, connection) or b"")
-        except ConnectionError:
-            pass
         finally:
-            writer.close()
             connection.is_over.set()
             self._news.set()
 
@@ -111,9 +100,8 @@ def as_usual(words: list[bytes], connection: Connection) -> bytes:
 @asynccontextmanager
 async def scripted(answer: Answer = as_usual) -> AsyncIterator[tuple[Scripted, Endpoint]]:
     server = Scripted(answer)
-    endpoint = await server.start()
-    yield server, endpoint
-    await server.stop()
+    async with serving(server.talk) as port:
+        yield server, Endpoint("127.0.0.1", port)
 
 
 class Halves:
@@ -144,10 +132,9 @@ class Halves:
 @pytest.fixture
 async def halves() -> AsyncIterator[Halves]:
     halves = Halves()
-    halves.endpoints = [await node.start() for node in halves.nodes]
-    yield halves
-    for node in halves.nodes:
-        await node.stop()
+    async with serving(halves.nodes[0].talk) as first, serving(halves.nodes[1].talk) as second:
+        halves.endpoints = [Endpoint("127.0.0.1", port) for port in (first, second)]
+        yield halves
 
 
 class Hearing:
@@ -267,12 +254,12 @@ async def test_a_node_in_trouble_does_not_hold_up_what_is_asked_of_the_others(ha
 
 
 async def test_many_who_look_for_the_primary_are_told_by_few_questions():
-    async with scripted() as (nobody, away):
-        await nobody.stop()
-        async with scripted(naming(away)) as (sentinel, at):
-            async with asking(Sentinels([at], "rooms", Login()), timeout_seconds=0.5) as lines:
-                assert await in_the_end(publish(lines) for _ in range(50)) == {Unreachable}
-            assert sentinel.count(b"SENTINEL") < 10
+    async with scripted() as (_, away):
+        pass
+    async with scripted(naming(away)) as (sentinel, at):
+        async with asking(Sentinels([at], "rooms", Login()), timeout_seconds=0.5) as lines:
+            assert await in_the_end(publish(lines) for _ in range(50)) == {Unreachable}
+        assert sentinel.count(b"SENTINEL") < 10
 
 
 async def test_many_who_ask_a_server_that_is_away_make_few_attempts_to_reach_it():
@@ -280,6 +267,13 @@ async def test_many_who_ask_a_server_that_is_away_make_few_attempts_to_reach_it(
         async with asking(OneServer(endpoint, Login()), timeout_seconds=0.5) as lines:
             assert await in_the_end(publish(lines) for _ in range(50)) == {Unreachable}
         assert 1 < len(server.connections) < 10
+
+
+async def test_who_has_its_turn_late_takes_the_line_that_was_opened_meanwhile(monkeypatch):
+    monkeypatch.setattr(shared, "HOLDS_SECONDS", 0)  # as if the loop had been held since
+    async with scripted() as (server, endpoint), asking(OneServer(endpoint, Login())) as lines:
+        assert await soon(*(publish(lines) for _ in range(5))) == [1] * 5
+        assert len(server.connections) == 1
 
 
 async def test_what_was_asked_of_a_primary_before_it_said_that_it_is_none_is_asked_of_the_next():

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.contract.broker_kinds import Bench, redis_at
+from tests.loopback import serving
 from tests.redis_server import RedisServer, server_program, until
 from yamabiko.brokers.redis import feed, lines
 from yamabiko.brokers.redis.line import Login
@@ -383,13 +384,10 @@ async def test_something_else_at_the_address_is_refused_in_time(greeting):
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(greeting)
-        writer.close()
 
-    stranger = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with redis_at(f"redis://127.0.0.1:{stranger.sockets[0].getsockname()[1]}") as bench:
+    async with serving(answer) as port, redis_at(f"redis://127.0.0.1:{port}") as bench:
         bench.broker._timeout_seconds = 0.2
         await refused(bench, "cannot be reached|does not speak")
-    stranger.close()
 
 
 @pytest.mark.parametrize(("key", "expected"), [("", {1}), ("k", set(range(2, 100)))], ids=["no key", "key"])
@@ -403,13 +401,10 @@ async def test_what_may_have_been_published_is_sent_again_only_under_a_key(key, 
         writer.write(b"$0\r\n\r\n")
         if b"EVALSHA" in await reader.read(1000):
             sent += 1
-        writer.close()
 
-    fragile = await asyncio.start_server(greet_and_break, "127.0.0.1", 0)
-    async with redis_at(f"redis://127.0.0.1:{fragile.sockets[0].getsockname()[1]}") as bench:
+    async with serving(greet_and_break) as port, redis_at(f"redis://127.0.0.1:{port}") as bench:
         bench.broker._timeout_seconds = 1
         await refused(bench, "may or may not have been published", key=key)
-    fragile.close()
     assert sent in expected
 
 
@@ -424,15 +419,12 @@ async def test_what_comes_late_for_a_room_that_was_left_is_not_heard_by_who_has_
         writer.write(reply(b"message", channel, b'- 0 0 "late"') + reply(b"unsubscribe", channel))
         writer.write(reply(b"subscribe", channel) + reply(b"message", channel, b'- 0 0 "new"'))
         await reader.read()
-        writer.close()
 
-    late = await asyncio.start_server(answer_late, "127.0.0.1", 0)
-    async with redis_at(f"redis://127.0.0.1:{late.sockets[0].getsockname()[1]}") as bench:
+    async with serving(answer_late) as port, redis_at(f"redis://127.0.0.1:{port}") as bench:
         await bench.broker.subscribe("room")
         await bench.broker.unsubscribe("room")
         await bench.broker.subscribe("room")
         assert await bench.heard(1) == ["new"]
-    late.close()
 
 
 async def channel_in(reader: asyncio.StreamReader) -> bytes:

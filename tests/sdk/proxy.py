@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from tests.loopback import serving
+
 CHUNK_BYTES = 65536
 PATIENCE_SECONDS = 10
 
@@ -22,7 +24,6 @@ class Network:
         self._lets_clients_speak = asyncio.Event()
         self._lets_clients_speak.set()
         self._links: set[asyncio.StreamWriter] = set()
-        self._passing: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -52,38 +53,18 @@ class Network:
         async with asyncio.timeout(PATIENCE_SECONDS), self._has_passed:
             await self._has_passed.wait_for(lambda: self._pieces_from_clients >= until)
 
-    def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take a connection, known from its first moment: none may be left open in the end."""
-        task = asyncio.create_task(self._pass_and_close(reader, writer))
-        self._passing.add(task)
-        task.add_done_callback(self._passing.discard)
-
-    async def end(self) -> None:
-        """End all connections."""
-        self.let_clients_speak()
-        self.cut()
-        while self._passing:
-            await asyncio.wait(self._passing)
-
-    async def _pass_and_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._pass(reader, writer)
-        except OSError:
-            pass
-        finally:
-            writer.transport.abort()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_cut:
+            writer.transport.abort()
             return
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._leads_to)
         self._links |= {writer, there_writer}
         try:
-            if self.is_cut:
-                return
-            await asyncio.gather(_copy(self._spoken(reader), there_writer), _copy(_read(there_reader), writer))
+            if not self.is_cut:
+                await asyncio.gather(_copy(self._spoken(reader), there_writer), _copy(_read(there_reader), writer))
         finally:
             self._links -= {writer, there_writer}
+            writer.transport.abort()
             there_writer.transport.abort()
 
     async def _spoken(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
@@ -112,11 +93,5 @@ async def _copy(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> N
 async def network(port: int) -> AsyncIterator[Network]:
     """Lead to the server on a port for as long as the block lasts."""
     made = Network(port)
-    server = await asyncio.start_server(made.take, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(made.pass_on) as made.port:
         yield made
-    finally:
-        server.close()
-        await made.end()
-        await server.wait_closed()

@@ -152,6 +152,8 @@ class Lines:
         return line
 
     async def _open_anew(self, endpoint: Endpoint, deadline: float) -> None:
+        if self._line_to(endpoint) is not None:  # opened while this waited for its turn
+            return
         line = await open_line(endpoint, self._servers.login, deadline=deadline, is_lost=self._retired.discard)
         self._lines[endpoint] = line
         if self._is_closed:
