@@ -29,10 +29,11 @@ def test_an_empty_dict_leaves_every_default() -> None:
 def assert_defaults() -> None:
     assert settings.broker_url() == "memory://"
     assert settings.allowed_origins() == frozenset()
-    assert settings.limits() == Limits(65_536, 1_048_576, 25, 8)
+    assert settings.limits() == Limits(65_536, 1_048_576, 25, 8, 1)
     assert settings.api_keys() == ()
     assert (settings.token_audience(), settings.token_issuer(), settings.token_ttl_seconds()) == ("", "", 900)
     assert (settings.position_check_seconds(), settings.presence_linger_seconds()) == (40, 15)
+    assert settings.shutdown_timeout_seconds() == 30
 
 
 def test_the_default_limits_are_those_of_the_transports() -> None:
@@ -133,6 +134,8 @@ def test_other_settings_leave_the_service_alone() -> None:
         ("MAX_BACKLOG_BYTES", -1),
         ("PING_INTERVAL_SECONDS", 2.5),
         ("PONG_TIMEOUT_SECONDS", None),
+        ("WRITE_TIMEOUT_SECONDS", 0),
+        ("SHUTDOWN_TIMEOUT_SECONDS", -1),
         ("TOKEN_AUDIENCE", ["chat"]),
         ("TOKEN_ISSUER", None),
         ("TOKEN_TTL_SECONDS", 0),

@@ -55,6 +55,10 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await answer([task.get_coro().__qualname__ for task in asyncio.all_tasks()], send)
     elif scope["type"] == "http" and scope["path"] == "/pid/":
         await answer(os.getpid(), send)
+    elif scope["type"] == "http" and scope["path"] == "/endless/":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"on", "more_body": True})
+        await asyncio.Event().wait()
     elif scope["type"] == "http" and scope["path"] == "/go-on/":
         go_on.set()
         await answer([], send)

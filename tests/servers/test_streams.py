@@ -31,6 +31,7 @@ CONNECT: dict[str, Any] = {"id": 1, "connect": {}}
 BYTES = "application/octet-stream"
 SCRIPT = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
 """What Chromium says when a page of the server's own site makes an EventSource."""
+PATIENT = {"MAX_BACKLOG_BYTES": 100_000_000, "PING_INTERVAL_SECONDS": 1000}
 ESTABLISHED = "01"
 """A socket's state in Linux."""
 
@@ -282,19 +283,19 @@ def is_established(server: Running, link: socket.socket) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux tells who has which socket")
+@pytest.mark.parametrize("limits", [{}, PATIENT | {"WRITE_TIMEOUT_SECONDS": 1}], ids=["backlog", "time"])
 @pytest.mark.parametrize("kind", [SERVE, UVICORN], ids=lambda kind: kind.name)
-async def test_a_peer_that_never_reads_is_cut_off(servers: Servers, kind: Kind, room: str):
-    async with servers.meanwhile(kind) as server:
-        link = await never_reading(server, f"open/{room}")
-        assert is_established(server, link)
-        async with visit(server, f"open/{room}") as visitor:
-            for _ in range(120):
-                await visitor.say("x" * 60_000)
-                await visitor.message()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while "serve_stream" in str(await get(server, "/tasks/")) or is_established(server, link):
-                pass
-        link.close()
+async def test_a_peer_that_never_reads_is_cut_off(servers: Servers, kind: Kind, limits: dict[str, int], room: str):
+    async with servers.meanwhile(kind, SITE_YAMABIKO=json.dumps(limits)) as server:
+        with await never_reading(server, f"open/{room}") as link:
+            assert is_established(server, link)
+            async with visit(server, f"open/{room}") as visitor:
+                for _ in range(120):
+                    await visitor.say("x" * 60_000)
+                    await visitor.message()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while "serve_stream" in str(await get(server, "/tasks/")) or is_established(server, link):
+                    pass
         assert not [line for line in server.printed if "ERROR" in line or "Traceback" in line]
 
 

@@ -18,10 +18,19 @@ from yamabiko.transports.audience import TurnAudience
 from yamabiko.transports.sockets import SocketSection, SocketWriter
 
 
+class Owner:
+    def __init__(self) -> None:
+        self.told = 0
+
+    def falls_behind(self) -> None:
+        self.told += 1
+
+
 @dataclass(eq=False)
 class Member:
     writer: SocketWriter
     peer: socket.socket
+    owner: Owner
 
     def read(self, size: int) -> bytes:
         data = b""
@@ -34,7 +43,8 @@ async def new_member() -> Member:
     ours, theirs = socket.socketpair()
     theirs.settimeout(5)
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
-    return Member(SocketWriter(transport), theirs)
+    owner = Owner()
+    return Member(SocketWriter(transport, owner), theirs, owner)
 
 
 def new_audience() -> TurnAudience[Any]:
@@ -86,6 +96,31 @@ async def test_who_does_not_keep_up_gets_everything_in_order_once_it_reads(membe
     audience.write(Frame(b"again"))
     await turn()
     assert slow.read(7) == Frame(b"again").wire
+
+
+async def test_each_thing_that_waits_is_told_and_what_the_kernel_takes_of_it_is_counted(members):
+    member = members[0]
+    member.writer.write(b"nothing waits")
+    assert (member.owner.told, member.writer.taken_bytes()) == (0, 0)
+    member.writer.write(b"x" * 1_000_000)
+    waiting = member.writer.unsent_bytes()
+    assert (member.owner.told, member.writer.taken_bytes()) == (1, 0)
+    member.writer.write(b"more")
+    assert (member.owner.told, member.writer.taken_bytes()) == (2, 0)
+    assert await asyncio.to_thread(member.read, 1_000_017) == b"nothing waits" + b"x" * 1_000_000 + b"more"
+    await turn()
+    assert member.writer.taken_bytes() == waiting + 4
+
+
+async def test_a_socket_that_only_asyncio_may_write_to_tells_what_waits_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sockets, "_borrow", lambda transport: None)
+    member = await new_member()
+    member.writer.write(b"one")
+    assert (member.owner.told, member.writer.taken_bytes()) == (0, 3)
+    member.writer.write(b"x" * 1_000_000)
+    assert member.owner.told == 1
+    member.writer.transport.abort()
+    member.peer.close()
 
 
 async def test_a_kernel_that_refuses_for_now_loses_nothing(members, monkeypatch: pytest.MonkeyPatch):

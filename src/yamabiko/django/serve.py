@@ -10,7 +10,8 @@ import click
 from uvicorn.importer import ImportFromStringError, import_from_string
 
 from yamabiko.core.errors import ConfigurationError
-from yamabiko.django.site_server import SiteServer
+from yamabiko.django import settings
+from yamabiko.django.site_server import SiteServer, has_rooms
 from yamabiko.django.workers import DID_NOT_START, Site, Workers
 from yamabiko.transports.server import config, listening_socket
 
@@ -101,7 +102,9 @@ def serve(
 def _server_of(site: Site) -> SiteServer:
     """Return a server for `site`, which is imported. Raises ConfigurationError."""
     sys.path.insert(0, str(site.app_dir))
-    return SiteServer(config(_loaded(site.application), **site.options))
+    application = _loaded(site.application)
+    grace = {"timeout_graceful_shutdown": settings.shutdown_timeout_seconds()} if has_rooms() else {}
+    return SiteServer(config(application, **grace, **site.options))
 
 
 def _work(site: Site, listener: socket) -> None:

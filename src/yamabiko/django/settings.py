@@ -82,6 +82,8 @@ KEYS = {
     "MAX_BACKLOG_BYTES": Key(1_048_576, "a number of bytes from 1", _is_whole),
     "PING_INTERVAL_SECONDS": Key(25, "a whole number of seconds from 1", _is_whole),
     "PONG_TIMEOUT_SECONDS": Key(8, "a whole number of seconds from 1", _is_whole),
+    "WRITE_TIMEOUT_SECONDS": Key(1, "a number of seconds above 0", _is_duration),
+    "SHUTDOWN_TIMEOUT_SECONDS": Key(30, "a number of seconds above 0", _is_duration),
     "TOKEN_SECRET": Key("", _LONG_TEXT, _is_secret, is_secret=True),
     "TOKEN_SECRET_PREVIOUS": Key("", _LONG_TEXT, _is_secret, is_secret=True),
     "TOKEN_PUBLIC_KEY": Key("", _PUBLIC_KEY, _is_public_key, is_secret=True),
@@ -163,6 +165,7 @@ def limits() -> Limits:
         backlog_bytes=_whole("MAX_BACKLOG_BYTES"),
         ping_interval_seconds=_whole("PING_INTERVAL_SECONDS"),
         pong_timeout_seconds=_whole("PONG_TIMEOUT_SECONDS"),
+        write_timeout_seconds=_seconds("WRITE_TIMEOUT_SECONDS"),
     )
     if made.pong_timeout_seconds >= made.ping_interval_seconds:
         raise ConfigurationError(
@@ -190,6 +193,11 @@ def sdk_limits() -> SdkLimits:
         ping_interval_seconds=_whole("PING_INTERVAL_SECONDS"),
         pong_timeout_seconds=_whole("PONG_TIMEOUT_SECONDS"),
     )
+
+
+def shutdown_timeout_seconds() -> float:
+    """Return how long requests under way may take once the server is to end."""
+    return _seconds("SHUTDOWN_TIMEOUT_SECONDS")
 
 
 def position_check_seconds() -> float:

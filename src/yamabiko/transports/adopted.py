@@ -16,7 +16,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from yamabiko.core.connection import Connection
-from yamabiko.core.errors import NO_PONG, NOT_TEXT, SHUTDOWN, SLOW, TOO_BIG, Close
+from yamabiko.core.errors import NO_PONG, NOT_TEXT, SHUTDOWN, SLOW, TOO_BIG, WRITE_ERROR, Close
 from yamabiko.core.frames import WINDOW_BITS, Frame
 from yamabiko.core.interfaces import Audience
 from yamabiko.transports.audience import TurnAudience
@@ -71,9 +71,9 @@ class AdoptedSocket(asyncio.Protocol):
         self._connection = connection
         self._websocket = websocket
         self._transport = transport
-        self.writer = SocketWriter(transport)
-        self._inflates = _inflates_shared_frames(websocket)
         self._limits = limits
+        self.writer = SocketWriter(transport, self)
+        self._inflates = _inflates_shared_frames(websocket)
         self._server_connections = server_connections
         self._fragments: list[bytes] | None = None
         self._is_text = False
@@ -208,6 +208,20 @@ class AdoptedSocket(asyncio.Protocol):
     def is_silent(self) -> None:
         if not self._is_paused:  # else it is we who do not listen
             self._connection.close(NO_PONG)
+
+    @property
+    def is_behind(self) -> bool:
+        return self._unsent_bytes() > 0
+
+    @property
+    def taken(self) -> int:
+        return self.writer.taken_bytes()
+
+    def is_stalled(self) -> None:
+        self._connection.close(WRITE_ERROR)
+
+    def falls_behind(self) -> None:
+        pulse(self._limits).watch_writing(self)
 
     def _take(self, frame: WireFrame) -> None:
         """Join fragments (RFC 6455, section 5.4) and pass payloads on. The parser has checked their order and size."""

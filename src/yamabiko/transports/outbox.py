@@ -9,11 +9,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from yamabiko.core.connection import Connection
-from yamabiko.core.errors import NO_PONG, SLOW, Close
+from yamabiko.core.errors import NO_PONG, SLOW, WRITE_ERROR, Close
 from yamabiko.core.frames import Frame
 from yamabiko.core.interfaces import Audience
 from yamabiko.transports.audience import Section, TurnAudience
 from yamabiko.transports.limits import Limits
+from yamabiko.transports.pulse import pulse
 
 if TYPE_CHECKING:
     from yamabiko.transports.asgi import Send
@@ -34,6 +35,7 @@ class AsgiOutbox(ABC):
         self._limits = limits
         self._outbox: deque[Frame] = deque()
         self._unsent_bytes = 0
+        self._sent_frames = 0
         self._is_handling = False
         self._was_asked = False
         self._close: Close | None = None
@@ -65,7 +67,7 @@ class AsgiOutbox(ABC):
         self._unsent_bytes += sum(map(len, frames))
         self._empty.clear()
         if self._unsent_bytes > self._limits.backlog_bytes:
-            asyncio.get_running_loop().call_soon(self._close_slow)
+            asyncio.get_running_loop().call_soon(self._close_behind, SLOW)
         self._start_writer()
 
     def write_soon(self, *frames: Frame) -> None:
@@ -106,18 +108,30 @@ class AsgiOutbox(ABC):
             self._connection.close(NO_PONG)
 
     @property
+    def is_behind(self) -> bool:
+        return not self._empty.is_set()
+
+    @property
+    def taken(self) -> int:
+        return self._sent_frames
+
+    def is_stalled(self) -> None:
+        self._close_behind(WRITE_ERROR)
+
+    @property
     def _is_over(self) -> bool:
         return self._is_gone or self._close is not None
 
-    def _close_slow(self) -> None:
+    def _close_behind(self, close: Close) -> None:
         """The peer does not take what it is sent: what it missed it can have when it resumes."""
         if not self._is_over:
             self._outbox.clear()
-            self._connection.close(SLOW)
+            self._connection.close(close)
 
     def _start_writer(self) -> None:
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_out())
+            pulse(self._limits).watch_writing(self)
 
     async def _write_out(self) -> None:
         try:
@@ -125,6 +139,7 @@ class AsgiOutbox(ABC):
                 frame = self._outbox.popleft()
                 await self._send_frame(frame)
                 self._unsent_bytes -= len(frame)
+                self._sent_frames += 1
             if self._close is not None:
                 await self._send_close(self._close)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""One timer for the pings and deadlines of all adopted sockets of a loop."""
+"""One timer a loop for the pings of all peers, and for those who do not take what they are sent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from yamabiko.core.heartbeat import Heartbeat
 from yamabiko.transports.limits import Limits
+from yamabiko.transports.stalls import Behind, Stalls
 
 
 class Pinged(Protocol):
@@ -26,24 +27,36 @@ class Pulse:
         self._heartbeat: Heartbeat[Pinged] = Heartbeat(
             interval=limits.ping_interval_seconds, timeout=limits.pong_timeout_seconds
         )
+        self._stalls = Stalls(limits.write_timeout_seconds)
         self._is_ticking = False
 
     def watch(self, peer: Pinged) -> None:
         self._heartbeat.add(peer)
-        if not self._is_ticking:
-            self._is_ticking = True
-            self._tick()
+        self._start()
 
     def forget(self, peer: Pinged) -> None:
         self._heartbeat.discard(peer)
 
+    def watch_writing(self, peer: Behind) -> None:
+        """See that a peer goes on taking what waits for it, until nothing does."""
+        self._stalls.add(peer, asyncio.get_running_loop().time())
+        self._start()
+
+    def _start(self) -> None:
+        if not self._is_ticking:
+            self._is_ticking = True
+            self._tick()
+
     def _tick(self) -> None:
-        self._is_ticking = bool(self._heartbeat)
+        self._is_ticking = bool(self._heartbeat or self._stalls)
         if not self._is_ticking:
             return
         loop = asyncio.get_running_loop()
         loop.call_later(1, self._tick)
-        due, silent = self._heartbeat.tick(loop.time())
+        now = loop.time()
+        for stalled in self._stalls.tick(now):
+            stalled.is_stalled()
+        due, silent = self._heartbeat.tick(now)
         for peer in silent:
             peer.is_silent()
         for peer in due:

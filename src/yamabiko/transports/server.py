@@ -20,7 +20,8 @@ from yamabiko.transports.uvicorn import RoomWebSocketProtocol
 
 CLOSED_AT_A_TIME = 100
 BETWEEN_BATCHES_SECONDS = 0.02
-GRACE_SECONDS = 20
+GRACE_SECONDS = 30
+"""How long requests under way may take once the server is to end, unless the site says otherwise."""
 SECRET_IN_QUERY = re.compile(r"([?&](?:cf_connect|api_key|token)=)[^&\s]*")
 
 

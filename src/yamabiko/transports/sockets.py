@@ -18,14 +18,21 @@ from yamabiko.transports.audience import Section
 _send = socket.SocketType.send
 
 
+class Owner(Protocol):
+    def falls_behind(self) -> None:
+        """Take the news that something waits for the peer, each time that there is more."""
+
+
 class SocketWriter:
     """The writing end of one socket that asyncio has opened. Returns at once and never raises."""
 
-    __slots__ = ("_borrowed", "_sections", "is_behind", "is_open", "transport")
+    __slots__ = ("_borrowed", "_left_to_asyncio", "_owner", "_sections", "is_behind", "is_open", "transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
         self.transport = transport
         self.is_open = True
+        self._owner = owner
+        self._left_to_asyncio = 0
         self._sections: tuple[SocketSection, ...] = ()
         self._borrowed = _borrow(transport)
         self.is_behind = self._borrowed is None or self.unsent_bytes() > 0
@@ -53,7 +60,7 @@ class SocketWriter:
         """Leave `rest` and all that follows to asyncio, until the peer has caught up."""
         self.is_behind = True
         self._tell_sections()
-        self.transport.write(rest)
+        self._leave_to_asyncio(rest)
 
     def _write_behind(self, data: bytes) -> None:
         if self._borrowed is not None and not self.unsent_bytes():
@@ -61,10 +68,20 @@ class SocketWriter:
             self._tell_sections()
             self.write(data)
         else:
-            self.transport.write(data)
+            self._leave_to_asyncio(data)
+
+    def _leave_to_asyncio(self, data: bytes) -> None:
+        self._left_to_asyncio += len(data)
+        self.transport.write(data)
+        if self.unsent_bytes():
+            self._owner.falls_behind()
 
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
+
+    def taken_bytes(self) -> int:
+        """Return how much of what was left to asyncio the kernel has taken."""
+        return self._left_to_asyncio - self.unsent_bytes()
 
     def enter(self, section: SocketSection) -> None:
         self._sections += (section,)

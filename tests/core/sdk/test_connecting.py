@@ -11,6 +11,7 @@ from yamabiko.core.errors import (
     SHUTDOWN,
     SLOW,
     TOO_BIG,
+    WRITE_ERROR,
     Close,
     Expired,
     NotAvailable,
@@ -438,7 +439,7 @@ def test_every_close_of_ours_is_told_in_words_before(house, close):
     assert peer.closes == [close.code]
 
 
-@pytest.mark.parametrize("close", [SLOW, TOO_BIG], ids=str)
+@pytest.mark.parametrize("close", [SLOW, WRITE_ERROR, TOO_BIG], ids=str)
 def test_a_peer_that_does_not_read_and_codes_of_websocket_itself_need_no_words(house, close):
     peer = house.sdk_peer()
     peer.connection.close(close)

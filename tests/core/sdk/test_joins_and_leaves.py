@@ -6,7 +6,7 @@ import pytest
 from msgspec import Raw
 
 from tests.core.fakes import Gate, House, Town, WoundRuntime
-from yamabiko.core.errors import NO_PONG, SLOW, Close
+from yamabiko.core.errors import NO_PONG, SLOW, WRITE_ERROR, Close
 from yamabiko.core.identity import Identity
 from yamabiko.core.messages import Member, PresenceChanged
 
@@ -129,7 +129,7 @@ def test_who_is_told_of_by_a_push_is_told_as_published(room):
 # Lost, and back
 
 
-LOST = {"lost": None, "no pong": NO_PONG, "slow": SLOW, "reconnect": Close(4000, "come back")}
+LOST = {"lost": None, "no pong": NO_PONG, "slow": SLOW, "stalled": WRITE_ERROR, "reconnect": Close(4000, "come back")}
 
 
 def end(peer, close):

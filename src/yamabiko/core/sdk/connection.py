@@ -17,6 +17,7 @@ from yamabiko.core.errors import (
     SLOW,
     STALE,
     SUBSCRIPTION_EXPIRED,
+    WRITE_ERROR,
     AlreadyJoined,
     Close,
     InternalError,
@@ -361,5 +362,5 @@ class SdkConnection(Connection):
         super().closed(is_lost=is_lost)
 
     def _say_goodbye(self, close: Close) -> None:
-        if close.code >= PUSHED_FROM and close.code != SLOW.code:
+        if close.code >= PUSHED_FROM and close.code not in (SLOW.code, WRITE_ERROR.code):
             self.push(sdk.Push(disconnect=sdk.Disconnect(close.code, close.reason)))
