@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 
 import pytest
 
@@ -74,11 +74,11 @@ async def test_a_handler_that_never_returns_does_not_keep_the_server_from_ending
 async def test_requests_under_way_are_waited_for_no_longer_than_is_set(servers: Servers):
     async with servers.meanwhile(SERVE, SITE_YAMABIKO=json.dumps({"SHUTDOWN_TIMEOUT_SECONDS": 0.3})) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(b"GET /endless/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        await reader.readuntil(b"on")
-        server.signal(signal.SIGTERM)
-        began = time.monotonic()
-        await asyncio.to_thread(server.wait)
+        with closing(writer):
+            writer.write(b"GET /endless/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            await reader.readuntil(b"on")
+            server.signal(signal.SIGTERM)
+            began = time.monotonic()
+            await asyncio.to_thread(server.wait)
         assert time.monotonic() - began < 10
         assert any("timeout graceful shutdown exceeded" in line for line in server.printed)
-        writer.close()

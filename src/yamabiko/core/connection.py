@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("yamabiko")
 
 
-class Connection:
+class Connection(ABC):
     """Made by a `Node`. Whoever has it made must see to it that `closed` is called in the end."""
 
     __slots__ = ("_client", "_close", "codec", "identity", "is_open", "node", "transport")
@@ -62,8 +63,8 @@ class Connection:
         return self.identity.info
 
     @property
-    def memberships(self) -> Iterable[Membership]:
-        raise NotImplementedError
+    @abstractmethod
+    def memberships(self) -> Iterable[Membership]: ...
 
     def ping(self) -> bool:
         """Ask this peer whether it is there, in its own protocol; return False where WebSocket's own ping is to do."""
@@ -78,13 +79,13 @@ class Connection:
         """Whether a call that may take long holds up what this peer says."""
         return False
 
+    @abstractmethod
     async def receive(self, payload: str | bytes) -> None:
         """Decode a payload and answer its commands one after the other. Never raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def go_live(self, transport: Transport) -> None:
         """Take the open `transport`. Never raises."""
-        raise NotImplementedError
 
     async def reclaim_client(self) -> None:
         """Be called as a lost connection of the same user was, if there is one: to others it has not been away."""
@@ -147,6 +148,7 @@ class Connection:
             self.is_open = False
             self.node.forget(self, is_lost=is_lost)
 
+    @abstractmethod
     def _say_goodbye(self, close: Close) -> None:
         """Tell the peer why, where its protocol has words for it beside the close frame."""
 

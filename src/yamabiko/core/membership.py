@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ HELD_BYTES_AT_MOST = 256 * 1024
 """Held for a newcomer; beyond, a room with history lets them go and reads them again, any other closes it."""
 
 
-class Membership:
+class Membership(ABC):
     """A place in a room. Until `catch_up` has run publications are held, then they are written as they come.
 
     Subclasses know what their protocol asks of the past, and how it is told what cannot be had any more.
@@ -108,12 +109,13 @@ class Membership:
         self.has_left = True
         self.room.leave(self)
 
+    @abstractmethod
     def has_had_one(self) -> None:
         """Take note of the first live publication, where it matters."""
 
+    @abstractmethod
     def tell_gap(self, position: Position) -> None:
         """Tell the peer that publications are missing, and that what comes next comes after `position`."""
-        raise NotImplementedError
 
     @property
     def _has_overrun(self) -> bool:

@@ -12,6 +12,7 @@ from yamabiko.core.errors import (
     SERVER_ERROR,
     AlreadyJoined,
     BadRequest,
+    Close,
     InternalError,
     NotAvailable,
     PermissionDenied,
@@ -112,6 +113,9 @@ class PlainConnection(Connection):
         position = await self.publish_in(self.membership, command.data, key=self._key(command))
         if command.id:
             self.write(Acknowledged(command.id, position))
+
+    def _say_goodbye(self, close: Close) -> None:
+        """The close frame says it all."""
 
     def _key(self, command: Publish) -> str:
         """Return what makes the same publish, sent again, the same: the id belongs to one user.

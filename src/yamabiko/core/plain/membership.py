@@ -49,6 +49,9 @@ class PlainMembership(Membership):
             self.write(Failed(refusal))
         await super().catch_up(broker)
 
+    def has_had_one(self) -> None:
+        """Nothing here depends on it: messages are always whole."""
+
     def tell_gap(self, position: Position) -> None:
         self.write(Gap(position))
 
