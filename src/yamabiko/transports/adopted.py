@@ -214,8 +214,8 @@ class AdoptedSocket(asyncio.Protocol):
         return self._unsent_bytes() > 0
 
     @property
-    def taken(self) -> int:
-        return self.writer.taken_bytes()
+    def taken(self) -> object:
+        return self.writer.taken()
 
     def is_stalled(self) -> None:
         self._connection.close(WRITE_ERROR)

@@ -15,6 +15,7 @@ from yamabiko.core.interfaces import Audience
 from yamabiko.transports.audience import Section, TurnAudience
 from yamabiko.transports.limits import Limits
 from yamabiko.transports.pulse import pulse
+from yamabiko.transports.sockets import unacknowledged_bytes
 
 if TYPE_CHECKING:
     from yamabiko.transports.asgi import Send
@@ -112,8 +113,9 @@ class AsgiOutbox(ABC):
         return not self._empty.is_set()
 
     @property
-    def taken(self) -> int:
-        return self._sent_frames
+    def taken(self) -> object:
+        transport = transport_of(self._send)
+        return self._sent_frames, unacknowledged_bytes(transport) if transport is not None else 0
 
     def is_stalled(self) -> None:
         self._close_behind(WRITE_ERROR)
@@ -153,14 +155,19 @@ class AsgiOutbox(ABC):
 def cut_off(send: Send) -> bool:
     """Cut off a peer that takes nothing any more; return whether this server lets us.
 
-    ASGI has no message for it: a server that closes waits until the peer has read what was sent before, if ever. But
-    uvicorn's `send` is a method of what has the socket's transport, unless a middleware stands between.
+    ASGI has no message for it: a server that closes waits until the peer has read what was sent before, if ever.
     """
-    abort = getattr(getattr(getattr(send, "__self__", None), "transport", None), "abort", None)
-    if abort is None:
+    transport = transport_of(send)
+    if transport is None:
         return False
-    abort()
+    transport.abort()
     return True
+
+
+def transport_of(send: Send) -> asyncio.Transport | None:
+    """Return the socket's transport where `send` is a method of what has it: of uvicorn, without a middleware."""
+    transport: asyncio.Transport | None = getattr(getattr(send, "__self__", None), "transport", None)
+    return transport if hasattr(transport, "get_extra_info") else None
 
 
 class OutboxSection(Section[AsgiOutbox]):

@@ -13,8 +13,8 @@ class Behind(Protocol):
         """Whether something still waits."""
 
     @property
-    def taken(self) -> int:
-        """How much has been taken of all that has ever waited, in any unit."""
+    def taken(self) -> object:
+        """What differs from before once the peer has taken something of what waits for it."""
 
     def is_stalled(self) -> None:
         """Take the news that the peer has taken nothing for the whole timeout."""
@@ -29,8 +29,8 @@ class Stalls:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._behind: dict[Behind, tuple[int, float]] = {}
-        """How much each had taken, and since when it has not been more."""
+        self._behind: dict[Behind, tuple[object, float]] = {}
+        """What each had taken, and since when it has not been more."""
         self._ticked_at = 0.0
 
     def __len__(self) -> int:
